@@ -25,7 +25,7 @@ from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.serving.model import make_web_model
 from mcc_caffe.serving.site import export_site
 
-INPUT_SIZES = (128, 160, 192, 224)  # pixels
+INPUT_SIZES = (128, 160, 176, 208)  # pixels
 REPETITIONS = 30
 
 # Opens the network as the page does; returns what computes, in words.

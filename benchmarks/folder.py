@@ -3,7 +3,7 @@
 It makes JPEGs of 12 megapixels, 200 files of 8 pictures (a rendered hand with a sensor's noise),
 and has `mcc_caffe.infer` work through them: in a single pass, and with the looks that it takes by
 default. Then it times the steps of a picture, of which none runs beside another: a JPEG is read,
-the hand is looked for, the result is drawn and written. `infer` reads, looks and writes at the same
+the hand is looked for, the result is drawn, and encoded as PNG. `infer` does all four at the same
 time, so that the longest step bounds it, or the cores do. It prints a Markdown table and writes it
 to --out with a JSON of the same.
 """
@@ -34,8 +34,8 @@ PICTURES, FILES, QUICK_FILES, QUALITY = 8, 200, 40, 92
 NOISE = 4.0  # standard deviation of the sensor's noise, of 256
 STARTED_WITH, STARTS = 1, 5  # files of the runs whose median is taken off, and number of these
 PASSES: dict[str, int | None] = {"single pass": 1, "looks, as by default": None}  # and --levels
-STEPS = ("reading the JPEG", "looking for the hand", "drawing and writing")
-READING, LOOKING, WRITING = STEPS
+STEPS = ("reading the JPEG", "looking for the hand", "drawing", "encoding the PNG")
+READING, LOOKING, DRAWING, ENCODING = STEPS
 
 
 def make_photographs(folder: Path, count: int) -> None:
@@ -69,9 +69,8 @@ def step_seconds(photographs: list[Path], levels: int | None) -> dict[str, float
     for photograph in photographs:
         pixels = timer.run(READING, lambda path: decode_image(path.read_bytes()), photograph)
         pose = timer.run(LOOKING, predictor.predict, pixels)
-        timer.run(
-            WRITING, lambda pixels, pose: marked_png(draw_pose(pixels, pose), PROGRAM), pixels, pose
-        )
+        drawing = timer.run(DRAWING, draw_pose, pixels, pose)
+        timer.run(ENCODING, marked_png, drawing, PROGRAM)
     return timer.medians()
 
 

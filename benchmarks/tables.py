@@ -370,7 +370,7 @@ the system's cache.""",
         """\
 `python -m benchmarks.folder`: `mcc_caffe.infer` with JPEGs of 4000 x 3000 pixels, its start taken
 off, and the milliseconds of each step of a photograph alone. The weights are those that ship.
-`infer` reads, looks and writes at the same time.""",
+`infer` does all four steps at the same time.""",
         plain_table,
     ),
 }

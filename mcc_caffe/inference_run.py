@@ -68,6 +68,22 @@ class _Image(NamedTuple):
     hands: Sequence[HandPose] = ()
 
 
+class _DrawnImage(NamedTuple):
+    """An image whose hands are drawn.
+
+    Attributes:
+        job: Where it is from, and where its results go.
+        size: Its width and height in pixels.
+        hands: What the predictor found in it.
+        drawing: HxWx3 BGR uint8, the picture of them.
+    """
+
+    job: Job
+    size: tuple[int, int]
+    hands: Sequence[HandPose]
+    drawing: np.ndarray
+
+
 class InferenceRun:
     """Writes what a predictor says of images and videos, in the files that the user gets.
 
@@ -111,7 +127,7 @@ class InferenceRun:
         """Write picture and results of each image and, if asked for, its heatmaps."""
         show = self._progress and len(jobs) > 1
         with contextlib.closing(
-            overlapped_map(_read_images(jobs), self._predict, self._write_image)
+            overlapped_map(_read_images(jobs), self._predict, self._draw, self._write_image)
         ) as lines:
             for line in progress_bar(lines, total=len(jobs), unit="img", disable=not show):
                 if line:
@@ -130,16 +146,23 @@ class InferenceRun:
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
 
-    def _write_image(self, image: _Image | Exception) -> str | None:
+    def _draw(self, image: _Image | Exception) -> _DrawnImage | Exception:
+        """Draw the hands of an image; an error in its place stays."""
+        if isinstance(image, Exception):
+            return image
+        job, pixels, hands = image
+        drawing = draw_pose(pixels, hands[0]) if self._one_hand else _draw_hands(pixels, hands)
+        return _DrawnImage(job, (pixels.shape[1], pixels.shape[0]), hands, drawing)
+
+    def _write_image(self, image: _DrawnImage | Exception) -> str | None:
         """Write the results of one image, all or none; return the line that says so."""
         if isinstance(image, Exception):
             self._skip_or_raise(image)
             return None
-        job, pixels, hands = image
-        source, size = str(job.source), (pixels.shape[1], pixels.shape[0])
+        job, size, hands, drawing = image
+        source = str(job.source)
         job.result.parent.mkdir(parents=True, exist_ok=True)
-        drawn = draw_pose(pixels, hands[0]) if self._one_hand else _draw_hands(pixels, hands)
-        contents = {with_suffix(job.result, ".png"): marked_png(drawn, PROGRAM)}
+        contents = {with_suffix(job.result, ".png"): marked_png(drawing, PROGRAM)}
         if self._heatmaps:
             contents[with_suffix(job.result, ".h5")] = _heatmaps_file(hands[0])
         # An image's files come from one run: none is replaced before all are written.

@@ -22,8 +22,8 @@ from data_tools.hands.hand_mesh import (
     THUMB_BASE,
     Rest,
     bone_points,
-    posed_joints,
     normalize_rows,
+    posed_joints,
 )
 
 # Where the four fingers point in the palm's plane, towards the thumb, at spread 1.

@@ -3,7 +3,7 @@
 Images:
 
 - input_files: which images and videos a command is to look at
-- overlapped_map: reads the next file and writes the last one while the net works
+- overlapped_map: reads the next file, draws and writes the last ones while the net works
 - pyramid: the crops of one image that go through the net (section 3.3), and their maps' way back
 - engines: what runs the net
 - looks: single passes over parts of an image, also turned or mirrored, and their joint answer

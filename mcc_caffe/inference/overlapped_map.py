@@ -1,39 +1,52 @@
-"""Maps over items while one thread reads the next item and another finishes the last."""
+"""Maps over items while threads read the next item and finish the last ones."""
 
+import collections
+import contextlib
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
-Result = TypeVar("Result")
 
 _END: Any = object()
 
 
 def overlapped_map(
-    source: Iterable[Item], work: Callable[[Item], Answer], finish: Callable[[Answer], Result]
-) -> Generator[Result, None, None]:
-    """Yield finish(work(item)) for every item of `source`, in order.
+    source: Iterable[Item], work: Callable[[Item], Any], *finishing_steps: Callable[[Any], Any]
+) -> Generator[Any, None, None]:
+    """Yield what the last step makes of every item of `source`, in order.
 
     `work` runs in the caller's thread. Meanwhile one thread takes the next item from `source`, and
-    another finishes the last answer, so that besides the item in work at most two are in memory.
-    The caller gets an exception of any of the three; the answer that was being finished at that
-    moment is still finished.
+    every finishing step has a thread of its own, which takes the items in order. So besides the
+    item in work at most one item for each of these threads is in memory. The caller gets an
+    exception of any of them; the answers that were being finished at that moment are still
+    finished.
 
     Args:
         source: The items, for instance images that are read as they are asked for.
         work: Computes the answer to an item.
-        finish: Makes the result of an answer, for instance writes it to a file.
+        finishing_steps: At least one. The first takes the answer, each other one what the step
+            before it returned; the last one for instance writes it to a file.
     """
-    items, finishing = iter(source), None
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    items, finishing = iter(source), collections.deque[Future]()
+    with contextlib.ExitStack() as threads:
+        reader, *finishers = (
+            threads.enter_context(ThreadPoolExecutor(1)) for _ in ("source", *finishing_steps)
+        )
         next_item = reader.submit(next, items, _END)
         while (item := next_item.result()) is not _END:
             next_item = reader.submit(next, items, _END)
             answer = work(item)
-            if finishing:
-                yield finishing.result()
-            finishing = writer.submit(finish, answer)
-        if finishing:
-            yield finishing.result()
+            if len(finishing) == len(finishers):
+                yield finishing.popleft().result()
+            first_step, *other_steps = finishing_steps
+            result = finishers[0].submit(first_step, answer)
+            for finisher, step in zip(finishers[1:], other_steps):
+                result = finisher.submit(_take_result, step, result)
+            finishing.append(result)
+        while finishing:
+            yield finishing.popleft().result()
+
+
+def _take_result(step: Callable[[Any], Any], result: Future) -> Any:
+    return step(result.result())

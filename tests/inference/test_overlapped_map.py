@@ -54,7 +54,31 @@ def test_the_three_run_at_the_same_time_and_two_more_are_held():
     assert list(overlapped_map(source(), work, finish)) == list(range(5))
 
 
-@pytest.mark.parametrize("where", ["source", "work", "finish"])
+def test_every_finishing_step_has_a_thread_in_which_items_keep_their_order():
+    """Item 2 is worked at while items 1 and 0 are finished: each waits for the others."""
+    met, threads = threading.Barrier(3, timeout=20), {}
+
+    def step(name, item_that_waits):
+        def run(items):
+            threads.setdefault(name, set()).add(threading.current_thread())
+            if items[0] == item_that_waits:
+                met.wait()
+            return [*items, name]
+
+        return run
+
+    results = overlapped_map(
+        ([number] for number in range(5)),
+        step("work", 2),
+        step("draw", 1),
+        step("write", 0),
+    )
+    assert list(results) == [[number, "work", "draw", "write"] for number in range(5)]
+    assert all(len(of_step) == 1 for of_step in threads.values())
+    assert len(set.union(*threads.values())) == 3
+
+
+@pytest.mark.parametrize("where", ["source", "work", "draw", "finish"])
 def test_an_error_is_the_callers_and_what_came_before_is_finished(where):
     finished = []
 
@@ -69,5 +93,9 @@ def test_an_error_is_the_callers_and_what_came_before_is_finished(where):
         return checked
 
     with pytest.raises(ValueError, match=where):
-        list(overlapped_map(map(step("source"), range(6)), step("work"), step("finish")))
+        list(
+            overlapped_map(
+                map(step("source"), range(6)), step("work"), step("draw"), step("finish")
+            )
+        )
     assert finished[:2] == [0, 1] and 3 not in finished and finished == sorted(finished)

@@ -312,7 +312,8 @@ def _judge_shares(
     if not names:
         return
     message = keypoint_labels.describe_shares(
-        f"all {coordinates} of {len(names)} of {len(verdicts)} {judged} (first in image {names[0]!r})"
+        f"all {coordinates} of {len(names)} of {len(verdicts)} {judged} "
+        f"(first in image {names[0]!r})"
     )
     if 2 * len(names) >= len(verdicts):
         raise UserError(f"{source}: {message}")
