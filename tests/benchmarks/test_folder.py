@@ -3,7 +3,7 @@
 import cv2
 
 from benchmarks import folder
-from benchmarks.folder import LOOKING, READING, WRITING
+from benchmarks.folder import DRAWING, ENCODING, LOOKING, READING
 
 
 def test_photographs_have_12_megapixels_and_differ(tmp_path):
@@ -14,17 +14,17 @@ def test_photographs_have_12_megapixels_and_differ(tmp_path):
     photograph = cv2.imread(str(paths[0]))
     assert photograph is not None and photograph.shape == (3000, 4000, 3)
     seconds = folder.step_seconds(paths[:1], levels=1)
-    assert list(seconds) == [READING, LOOKING, WRITING]
+    assert list(seconds) == [READING, LOOKING, DRAWING, ENCODING]
     assert all(0 < value < 60 for value in seconds.values())
 
 
 def test_what_bounds_a_folder(monkeypatch):
     monkeypatch.setattr(folder, "CORES", 2)
-    # The two other steps run beside the longest.
-    assert folder.bound({READING: 0.1, LOOKING: 0.7, WRITING: 0.1}) == LOOKING
+    # The three other steps run beside the longest.
+    assert folder.bound({READING: 0.1, LOOKING: 0.7, DRAWING: 0.1, ENCODING: 0.1}) == LOOKING
     # 0.3 s of work for two cores take 0.15 s, more than any step.
-    filled = folder.bound({READING: 0.1, LOOKING: 0.09, WRITING: 0.11})
-    assert filled == f"the 2 cores, most of all {WRITING}"
+    filled = folder.bound({READING: 0.1, LOOKING: 0.05, DRAWING: 0.04, ENCODING: 0.11})
+    assert filled == f"the 2 cores, most of all {ENCODING}"
 
 
 def test_the_seconds_of_the_start_are_the_median_of_warm_ones(tmp_path, monkeypatch):
