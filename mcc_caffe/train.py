@@ -427,7 +427,7 @@ def _log_run(config: TrainingConfig, rank_count: int) -> None:
     device = f"GPUs {','.join(map(str, config.gpus))}" if config.gpus else "CPU"
     if rank_count > 1:
         device += f", {rank_count} processes"
-    precision = choose_precision(config.precision, on_gpu=bool(config.gpus))
+    precision = config.resolve_precision()
     if precision != FLOAT32:
         device += f", in {precision}"
     warn_of_rounding(precision)

@@ -421,7 +421,7 @@ def vertex_normals(
 
 
 def normalize_rows(vectors: np.ndarray) -> np.ndarray:
-    """Return the vectors (N, 3) at length 1; those shorter than 1e-9 stay shorter."""
+    """Return the vectors (N, 3) at length 1; those of length 0 stay so."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 

@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 from data_tools.readers import freihand
 from data_tools.readers.base import Entry
-from data_tools.readers.segmentation import draw_mask, has_only_boxes
+from data_tools.readers.segmentation import draw_mask
 from data_tools.readers.shared import (
     HAND_BOX_FACTOR,
     Box,
@@ -164,21 +164,17 @@ class CocoEntry(Entry):
             sample = frame_sample(sample, self.location)
         else:
             sample = frame_sample(sample, self.location, box=self._box(), factor=HAND_BOX_FACTOR)
-        return self._check_mask(sample)
+        self._check_mask(sample)
+        return sample
 
-    def _check_mask(self, sample: Sample) -> Sample:
-        """Check that the segmentation has a pixel of the sample, which may be a crop.
-
-        Returns:
-            The sample, without its mask where that is only boxes.
+    def _check_mask(self, sample: Sample) -> None:
+        """Check that the mask, if there is one, has a pixel of the sample, which may be a crop.
 
         Raises:
             SampleError: It has none: the net would learn that the sample shows no hand.
         """
         mask = sample.mask()
-        if mask is None:
-            return sample
-        if not mask.any():
+        if mask is not None and not mask.any():
             part = (
                 f"the square around its bbox {self.hand.box}"
                 if sample.is_crop
@@ -188,9 +184,6 @@ class CocoEntry(Entry):
                 f"{self.location}: the segmentation has no pixel of {part}: the hand's outline in "
                 "pixels is needed, or [] where there is no mask"
             )
-        if has_only_boxes(self.hand.segmentation):
-            return dataclasses.replace(sample, mask_png=None)
-        return sample
 
     def _box(self) -> Box:
         """The hand's box; SampleError where the label has something else."""

@@ -21,7 +21,7 @@ def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.nda
         location: File and record, for messages.
 
     Returns:
-        HxW uint8 of {0, 1}; None where all polygons are empty.
+        HxW uint8 of {0, 1}; None where all polygons are empty or only boxes.
 
     Raises:
         SampleError: The segmentation is malformed, or of another size.
@@ -29,7 +29,8 @@ def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.nda
     try:
         if isinstance(segmentation, dict):
             return draw_run_lengths(segmentation, size)
-        polygons = _as_polygons(segmentation)
+        polygons = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
+        polygons = [polygon for polygon in polygons if len(polygon)]
         for polygon in polygons:
             # Drawing takes time with the distance. Real polygons end at the picture's edge.
             if not (np.abs(polygon) <= 10 * max(size)).all():
@@ -37,25 +38,14 @@ def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.nda
         length = sum(np.abs(np.diff(polygon, axis=0)).sum() for polygon in polygons)
         if length > _LONGEST_OUTLINE:
             raise ValueError(f"its outline is {length:.0f} pixels long")
+        if all(_is_box(polygon) for polygon in polygons):
+            return None
     except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise SampleError(
             f"{location}: the segmentation cannot be read ({str(error)[:200]}): "
             "polygons or run lengths are needed"
         ) from None
-    if not polygons:
-        return None
     return _draw_polygons([polygon for polygon in polygons if len(polygon) > 2], size)
-
-
-def has_only_boxes(segmentation: Any) -> bool:
-    """Tell whether a segmentation that `draw_mask` has drawn is polygons that are all boxes."""
-    return not isinstance(segmentation, dict) and all(map(_is_box, _as_polygons(segmentation)))
-
-
-def _as_polygons(segmentation: Any) -> list[np.ndarray]:
-    """Return the polygons (N, 2) that are not empty; TypeError or ValueError at other content."""
-    polygons = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
-    return [polygon for polygon in polygons if len(polygon)]
 
 
 def _draw_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,8 @@ from mcc_caffe.core.errors import SampleError
 
 _LARGEST_SHARE = 1  # of a landmark in the image
 _TOLERATED_SHARE = 2  # a tolerance: a landmark outside the image goes beyond 1
-# Fewer points may lie there in pixels, as two fingertips of a hand that the image's corner cuts.
+# Of fewer points than this all may lie between 1 and 2 in pixels, as two fingertips of a hand that
+# the image's corner cuts.
 _MANY_POINTS = 5
 
 

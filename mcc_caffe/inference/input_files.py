@@ -109,7 +109,7 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
         patterns: Files, folders, which are searched through, and globs.
 
     Raises:
-        UserError: A pattern names no file.
+        UserError: A pattern is empty, or names no image or video.
     """
     input_files: dict[Path, InputFile] = {}  # by the real path of the folder, and the file's name
     passed_over = PassedOver()

@@ -19,8 +19,8 @@ def overlapped_map(
     `work` runs in the caller's thread. Meanwhile one thread takes the next item from `source`, and
     every finishing step has a thread of its own, which takes the items in order. So besides the
     item in work at most one item for each of these threads is in memory. The caller gets an
-    exception of any of them; the answers that were being finished at that moment are still
-    finished.
+    exception of any of them. The answers that were being finished at that moment are still
+    finished, but not yielded.
 
     Args:
         source: The items, for instance images that are read as they are asked for.

@@ -89,8 +89,8 @@ class TrainingConfig:
     gpus: tuple[int, ...] = ()
     precision: str = FLOAT32
 
-    def choose_precision(self) -> str:
-        """Choose what the convolutions of this machine multiply: FLOAT32 or BFLOAT16."""
+    def resolve_precision(self) -> str:
+        """Return what the convolutions of this machine multiply: FLOAT32 or BFLOAT16."""
         return choose_precision(self.precision, on_gpu=bool(self.gpus))
 
 
@@ -106,9 +106,10 @@ def train(config: TrainingConfig, ranks: Ranks) -> None:
     _check_machine(config, ranks)
     # The loader's processes start before any CUDA call, because they must not share its state.
     with Loader(config.loader, ranks.rank, ranks.size) as loader:
-        solver = _make_solver(config, ranks, loader)
+        precision = config.resolve_precision()  # of this machine: those of an mpirun may differ
+        solver = _make_solver(config, ranks, loader, precision)
         _set_start_values(solver, config, ranks)
-        _Loop(config, ranks, solver, loader).run()
+        _Loop(config, ranks, solver, loader, precision).run()
 
 
 def _check_machine(config: TrainingConfig, ranks: Ranks) -> None:
@@ -126,7 +127,7 @@ def _check_machine(config: TrainingConfig, ranks: Ranks) -> None:
         )
 
 
-def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
+def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader, precision: str) -> Any:
     """Load Caffe for this rank and make its solver, whose net takes its batches from `loader`."""
     set_threads(ranks.threads)
     caffe = import_caffe()
@@ -135,8 +136,7 @@ def _make_solver(config: TrainingConfig, ranks: Ranks, loader: Loader) -> Any:
     caffe.set_solver_rank(ranks.rank)
     caffe.set_multiprocess(ranks.size > 1)
     lend_loader(loader)
-    # Each machine of an mpirun has a Caffe and a processor of its own.
-    with nets_in(config.choose_precision()):
+    with nets_in(precision):
         return caffe.get_solver(str(config.solver))
 
 
@@ -191,8 +191,11 @@ class _BatchStats(NamedTuple):
 class _Loop:
     """Steps the solver of this rank; in rank 0 it also writes the log and the snapshots."""
 
-    def __init__(self, config: TrainingConfig, ranks: Ranks, solver: Any, loader: Loader):
+    def __init__(
+        self, config: TrainingConfig, ranks: Ranks, solver: Any, loader: Loader, precision: str
+    ):
         self.config, self.ranks, self.solver, self.loader = config, ranks, solver, loader
+        self.precision = precision
         self.is_rank_0 = ranks.rank == 0
         self.bad_record = config.folder / _BAD_RECORD
         if self.is_rank_0:  # before the first exchange, after which another rank may write it
@@ -328,8 +331,7 @@ class _Loop:
         """Write a snapshot, and the precision of its iterations; return the path of its weights."""
         weights = snapshots.save(self.solver, self.config.solver_type, self.snapshot_folder)
         if self.solver.iter > self.first_iteration:  # else it is as the run before left it
-            precision = f"{self.config.choose_precision()}\n".encode()
-            write_atomically(self.config.folder / PRECISION_FILE, precision)
+            write_atomically(self.config.folder / PRECISION_FILE, f"{self.precision}\n".encode())
         return weights
 
     def _finish(self, failure: Exception | None) -> None:

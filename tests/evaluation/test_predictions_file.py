@@ -145,8 +145,8 @@ def test_shares_of_the_pictures_sides_are_refused(tmp_path):
     write_predictions(path, "x", {"a": shares, "b": keypoints * (0, 0, 1)})
     with pytest.raises(
         UserError,
-        match=r"x.json: all keypoints of 1 of 1 hands \(first in image 'a'\) lie between -2 and 2, "
-        "as shares of the image's sides do: pixels are needed, multiply them by the image's width",
+        match="x.json: all keypoints lie between -2 and 2, as shares of the image's sides do: "
+        "pixels are needed, multiply them by the image's width",
     ):
         PredictionsFile(path)
     write_predictions(path, "x", {"a": keypoints, "b": keypoints * (0, 0, 1)})
@@ -171,6 +171,20 @@ def test_a_file_is_refused_where_half_of_its_hands_are_shares(tmp_path, caplog):
     (record,) = caplog.records
     assert "x.json: all keypoints of 1 of 3 hands (first in image 'b') lie" in record.getMessage()
     assert "pixels are needed" in record.getMessage()
+
+
+def test_hands_in_two_places_count_as_pixels_beside_others(tmp_path, caplog):
+    path = tmp_path / "x.json"
+    keypoints = hand(0).keypoints.astype(float)
+    in_two_places = {f"{number}": _hand_at([(0.2, 0.5), (0.4, 0.3)]) for number in range(9)}
+    write_predictions(path, "x", in_two_places)
+    with pytest.raises(UserError, match="x.json: all keypoints lie between -2 and 2, as shares of"):
+        PredictionsFile(path)
+    shares = keypoints / (160, 120, 1)
+    write_predictions(path, "x", {**in_two_places, "a": keypoints, "b": shares})
+    PredictionsFile(path)
+    (record,) = caplog.records
+    assert "all keypoints of 1 of 11 hands (first in image 'b') lie" in record.getMessage()
 
 
 def _hand_at(xy):

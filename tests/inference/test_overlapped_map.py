@@ -78,6 +78,31 @@ def test_every_finishing_step_has_a_thread_in_which_items_keep_their_order():
     assert len(set.union(*threads.values())) == 3
 
 
+def test_few_items_are_held_while_the_last_step_is_slow():
+    """Item 0 is not written before item 3 is in work: with it items 1 to 4 are held, no more."""
+    read, may_write = [], threading.Event()
+
+    def source():
+        for item in range(8):
+            read.append(item)
+            yield item
+
+    def work(item):
+        assert len(read) <= item + 2
+        if item == 2:
+            assert may_write.wait(0) is False
+            may_write.set()
+        return item
+
+    def write(item):
+        assert may_write.wait(20)
+        return item
+
+    results = overlapped_map(source(), work, lambda item: item, write)
+    assert next(results) == 0 and len(read) <= 4
+    assert list(results) == list(range(1, 8))
+
+
 @pytest.mark.parametrize("where", ["source", "work", "draw", "finish"])
 def test_an_error_is_the_callers_and_what_came_before_is_finished(where):
     finished = []

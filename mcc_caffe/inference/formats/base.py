@@ -251,14 +251,14 @@ def check_pixels(source: Path, hands: Iterable[tuple[str, np.ndarray]]) -> None:
     """Check that a file's keypoints are pixels; see `_judge_shares`.
 
     A hand with keypoints in one or two places of the image's corner may be a wrong answer in
-    pixels. It says nothing of its file.
+    pixels, so that it is not counted as shares where others are pixels.
 
     Args:
         source: The file, or the folder of files.
         hands: Of each hand the name of its image and (21, 3) keypoints, NaN where one is missing.
 
     Raises:
-        UserError: All keypoints lie at 0, 0, or at least half of the hands are shares.
+        UserError: All keypoints lie at 0, 0, or all are shares, or at least half of the hands are.
     """
     xy_of_hands = [
         (name, points[~np.isnan(points[:, :2]).any(axis=1), :2]) for name, points in hands
@@ -269,11 +269,12 @@ def check_pixels(source: Path, hands: Iterable[tuple[str, np.ndarray]]) -> None:
             f"{source}: all keypoints lie at 0, 0, so nothing is predicted: write a missing "
             "keypoint as null (in a table, without x and y)"
         )
-    verdicts = []
-    for name, xy in xy_of_hands:
-        is_share = keypoint_labels.are_shares(xy)
-        if not is_share or len(np.unique(xy, axis=0)) > 2:
-            verdicts.append((name, is_share))
+    if len(all_xy) > 1 and keypoint_labels.are_shares(all_xy):
+        raise UserError(f"{source}: {keypoint_labels.describe_shares('all keypoints')}")
+    verdicts = [
+        (name, keypoint_labels.are_shares(xy) and len(np.unique(xy, axis=0)) > 2)
+        for name, xy in xy_of_hands
+    ]
     _judge_shares(source, "keypoints", "hands", verdicts)
 
 
@@ -292,7 +293,7 @@ def check_box_pixels(source: Path, boxes: Iterable[tuple[str, np.ndarray]]) -> N
 
 
 def _judge_shares(
-    source: Path, coordinates: str, judged: str, verdicts: Sequence[tuple[str, bool]]
+    source: Path, points_name: str, items_name: str, verdicts: Sequence[tuple[str, bool]]
 ) -> None:
     """Refuse a file of shares of the images' sides, or warn of those in a file of pixels.
 
@@ -301,8 +302,8 @@ def _judge_shares(
 
     Args:
         source: The file, or the folder of files.
-        coordinates: What has the coordinates, for messages: "keypoints" or "corners".
-        judged: What is judged: "hands" or "boxes".
+        points_name: What the points of one are called in messages: "keypoints" or "corners".
+        items_name: What is judged: "hands" or "boxes".
         verdicts: Of each hand or box the name of its image, and whether it looks like shares.
 
     Raises:
@@ -312,7 +313,7 @@ def _judge_shares(
     if not names:
         return
     message = keypoint_labels.describe_shares(
-        f"all {coordinates} of {len(names)} of {len(verdicts)} {judged} "
+        f"all {points_name} of {len(names)} of {len(verdicts)} {items_name} "
         f"(first in image {names[0]!r})"
     )
     if 2 * len(names) >= len(verdicts):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_tools.readers.segmentation import draw_mask, has_only_boxes
+from data_tools.readers.segmentation import draw_mask
 from mcc_caffe.core.errors import SampleError
 
 
@@ -69,10 +69,9 @@ def test_compressed_runs_as_pycocotools_writes_them():
     assert np.array_equal(mask, expected)
 
 
-def test_boxes_are_told_from_outlines():
+def test_a_box_is_no_mask():
     """MMPose's segmentations: the corners of the box and the middles of its sides."""
     box = [63, 92, 63, 188.5, 63, 285, 112, 285, 161, 285, 161, 188.5, 161, 92, 112, 92]
     outline = [63, 92, 63, 285, 161, 285, 161, 92, 112, 150]
-    assert has_only_boxes([box, [], [1, 1, 5, 1]])
-    assert not has_only_boxes([box, outline])
-    assert not has_only_boxes({"size": [4, 6], "counts": [9, 2, 1, 1, 11]})
+    assert draw_mask([box, [], [1, 1, 5, 1]], (238, 358), "here") is None
+    assert draw_mask([box, outline], (238, 358), "here").any()
