@@ -9,7 +9,7 @@ import numpy as np
 
 from mcc_caffe.core.errors import SampleError
 
-_LARGEST_SHARE = 1  # of a landmark in the image
+LARGEST_SHARE = 1  # of a landmark in the image
 _TOLERATED_SHARE = 2  # a tolerance: a landmark outside the image goes beyond 1
 # Of fewer points than this all may lie between 1 and 2 in pixels, as two fingertips of a hand that
 # the image's corner cuts.
@@ -98,7 +98,7 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
 
 def check_pixels(xy: np.ndarray, location: str) -> None:
     """Check that a hand's keypoints (N, 2) are pixels; SampleError where they are shares."""
-    limit = _TOLERATED_SHARE if len(xy) >= _MANY_POINTS else _LARGEST_SHARE
+    limit = _TOLERATED_SHARE if len(xy) >= _MANY_POINTS else LARGEST_SHARE
     if len(xy) > 1 and are_shares(xy, limit):
         raise SampleError(f"{location}: {describe_shares('all keypoints', limit)}")
 

@@ -145,7 +145,7 @@ def test_shares_of_the_pictures_sides_are_refused(tmp_path):
     write_predictions(path, "x", {"a": shares, "b": keypoints * (0, 0, 1)})
     with pytest.raises(
         UserError,
-        match="x.json: all keypoints lie between -2 and 2, as shares of the image's sides do: "
+        match="x.json: all keypoints lie between -1 and 1, as shares of the image's sides do: "
         "pixels are needed, multiply them by the image's width",
     ):
         PredictionsFile(path)
@@ -178,7 +178,7 @@ def test_hands_in_two_places_count_as_pixels_beside_others(tmp_path, caplog):
     keypoints = hand(0).keypoints.astype(float)
     in_two_places = {f"{number}": _hand_at([(0.2, 0.5), (0.4, 0.3)]) for number in range(9)}
     write_predictions(path, "x", in_two_places)
-    with pytest.raises(UserError, match="x.json: all keypoints lie between -2 and 2, as shares of"):
+    with pytest.raises(UserError, match="x.json: all keypoints lie between -1 and 1, as shares of"):
         PredictionsFile(path)
     shares = keypoints / (160, 120, 1)
     write_predictions(path, "x", {**in_two_places, "a": keypoints, "b": shares})

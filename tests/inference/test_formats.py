@@ -472,14 +472,14 @@ def test_shares_are_counted_hand_by_hand_also_of_one_image(part, tmp_path, caplo
         (
             "a.json",
             json.dumps({"people": [{"hand_left_keypoints_2d": [0.25, 0.5, 1] * 21}]}),
-            "a.json: all keypoints lie between -2 and 2, as shares .*: pixels are needed",
+            "a.json: all keypoints lie between -1 and 1, as shares .*: pixels are needed",
         ),
         (
             "a.json",
             json.dumps(
                 {"people": [{"hand_left_keypoints_2d": [0.2, 0.5, 1, 0.4, 0.3, 1, 0, 1, 1] * 7}]}
             ),
-            "a.json: all keypoints lie between -2 and 2, as shares .*: pixels are needed",
+            "a.json: all keypoints lie between -1 and 1, as shares .*: pixels are needed",
         ),
         (
             "a.json",

@@ -269,8 +269,9 @@ def check_pixels(source: Path, hands: Iterable[tuple[str, np.ndarray]]) -> None:
             f"{source}: all keypoints lie at 0, 0, so nothing is predicted: write a missing "
             "keypoint as null (in a table, without x and y)"
         )
-    if len(all_xy) > 1 and keypoint_labels.are_shares(all_xy):
-        raise UserError(f"{source}: {keypoint_labels.describe_shares('all keypoints')}")
+    limit = keypoint_labels.LARGEST_SHARE
+    if len(all_xy) > 1 and keypoint_labels.are_shares(all_xy, limit):
+        raise UserError(f"{source}: {keypoint_labels.describe_shares('all keypoints', limit)}")
     verdicts = [
         (name, keypoint_labels.are_shares(xy) and len(np.unique(xy, axis=0)) > 2)
         for name, xy in xy_of_hands
