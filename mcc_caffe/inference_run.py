@@ -25,7 +25,7 @@ from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import (
     NetworkInfo,
     image_record,
-    report_image,
+    image_report,
 )
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.inference.result_paths import with_suffix
@@ -171,7 +171,7 @@ class InferenceRun:
             text = self._result_format.describe(record)
             self._result_format.write_image(job.result, text, contents)
         else:
-            report = report_image(hands, source, size, self._network, one_hand=self._one_hand)
+            report = image_report(hands, source, size, self._network, one_hand=self._one_hand)
             content = json.dumps(report, indent=1) + "\n"
             write_together({**contents, with_suffix(job.result, ".json"): content.encode()})
         return f"{self._describe_files(job)}: {self._summarize(hands)}"

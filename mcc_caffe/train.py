@@ -300,10 +300,9 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     if state:
         check_resumed(state, solver)
     loader = prepare_net(net, solver, run_options, state)
-    computed_precision = choose_precision(precision, on_gpu=bool(options.gpus))
     if resume:
         warn_of_changes(resume, solver, net, loader, options.iterations)
-        warn_of_other_precision(resume, computed_precision)
+        warn_of_other_precision(resume, choose_precision(precision, on_gpu=bool(options.gpus)))
     # Raises where a set is missing, before anything is written.
     sample_counts = count_samples(open_source(loader.source))
     if resume:

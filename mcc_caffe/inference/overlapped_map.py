@@ -29,24 +29,25 @@ def overlapped_map(
             before it returned; the last one for instance writes it to a file.
     """
     items, finishing = iter(source), collections.deque[Future]()
+    first_step, *other_steps = finishing_steps
     with contextlib.ExitStack() as threads:
-        reader, *finishers = (
-            threads.enter_context(ThreadPoolExecutor(1)) for _ in ("source", *finishing_steps)
+        reader, first_finisher, *other_finishers = (
+            threads.enter_context(ThreadPoolExecutor(1)) for _ in (source, *finishing_steps)
         )
         next_item = reader.submit(next, items, _END)
         while (item := next_item.result()) is not _END:
             next_item = reader.submit(next, items, _END)
             answer = work(item)
-            if len(finishing) == len(finishers):
+            if len(finishing) == len(finishing_steps):
                 yield finishing.popleft().result()
-            first_step, *other_steps = finishing_steps
-            result = finishers[0].submit(first_step, answer)
-            for finisher, step in zip(finishers[1:], other_steps):
-                result = finisher.submit(_take_result, step, result)
+            result = first_finisher.submit(first_step, answer)
+            for finisher, step in zip(other_finishers, other_steps):
+                result = finisher.submit(_continue, step, result)
             finishing.append(result)
         while finishing:
             yield finishing.popleft().result()
 
 
-def _take_result(step: Callable[[Any], Any], result: Future) -> Any:
+def _continue(step: Callable[[Any], Any], result: Future) -> Any:
+    """Wait for the result of the step before, and return what this step makes of it."""
     return step(result.result())

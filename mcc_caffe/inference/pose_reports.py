@@ -27,7 +27,7 @@ class NetworkInfo(NamedTuple):
     engine: str
 
 
-def report_image(
+def image_report(
     hands: Sequence[HandPose],
     source: str,
     image_size: tuple[int, int],

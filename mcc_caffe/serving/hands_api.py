@@ -34,7 +34,7 @@ from mcc_caffe.core.images import (
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
-from mcc_caffe.inference.pose_reports import NetworkInfo, image_record, report_image
+from mcc_caffe.inference.pose_reports import NetworkInfo, image_record, image_report
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.serving.request_body import UPLOAD_SECONDS, discard_body, read_body
 
@@ -162,7 +162,7 @@ class HandsService:
         if result_format is not None:
             text = result_format.describe(image_record(poses, "", size, one_hand=one_hand))
             return Response(result_format.document(text), media_type=result_format.media_type)
-        report = report_image(poses, "", size, self.network, one_hand=one_hand)
+        report = image_report(poses, "", size, self.network, one_hand=one_hand)
         return Response(json.dumps(report) + "\n", media_type="application/json")
 
 

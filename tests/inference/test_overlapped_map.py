@@ -79,7 +79,7 @@ def test_every_finishing_step_has_a_thread_in_which_items_keep_their_order():
 
 
 def test_few_items_are_held_while_the_last_step_is_slow():
-    """Item 0 is not written before item 3 is in work: with it items 1 to 4 are held, no more."""
+    """Item 0 waits to be written until item 2 is in work: then nothing after item 3 is read."""
     read, may_write = [], threading.Event()
 
     def source():
