@@ -22,6 +22,11 @@ _MOST_CONNECTIONS = 500
 _MOST_WAITING = 64  # connections that the system keeps before the server takes them
 # asyncio's words. It would repeat them thousands of times a second.
 NO_DESCRIPTOR = "socket.accept() out of system resource"
+INVALID_REQUEST = "Invalid HTTP request received."  # uvicorn's words, for each such request
+_WORDS_SAID_ONCE = {
+    NO_DESCRIPTOR: "no file descriptor is free for a connection: raise the limit (ulimit -n)",
+    INVALID_REQUEST: "a request was no valid HTTP: where it went to https://, send it to http://",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +39,8 @@ class BoundedServer(uvicorn.Server):
         config = uvicorn.Config(
             app,
             http=_Connection,
+            ws="none",  # `make_app` checks the host and the origin of HTTP requests alone
+            log_config=None,  # uvicorn's messages take the form of the command's own
             log_level="warning",
             access_log=False,
             # No part of the application has a lifespan; a second Ctrl-C would log its end as an
@@ -44,7 +51,8 @@ class BoundedServer(uvicorn.Server):
             timeout_graceful_shutdown=_END_SECONDS,
         )
         super().__init__(config)
-        logging.getLogger("asyncio").addFilter(_drop_lack_of_descriptors)
+        for name in ("asyncio", "uvicorn.error"):
+            logging.getLogger(name).addFilter(_replace_repeated_words)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End after the requests that are there, at the latest after some seconds."""
@@ -92,6 +100,16 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
         self._end_header_limit()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, unless an answer to the same request has begun."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing; uvicorn would advise to install packages, whoever asks for a WebSocket."""
+
     def _limit_header(self) -> None:
         self._header_limit = self.loop.call_later(_HEADER_SECONDS, self.timeout_keep_alive_handler)
 
@@ -106,12 +124,13 @@ def _count_descriptors() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _drop_lack_of_descriptors(record: logging.LogRecord) -> bool:
-    """Tell whether a message of asyncio is to be logged; say once what the others mean."""
-    if not record.getMessage().startswith(NO_DESCRIPTOR):
-        return True
-    _warn_once("no file descriptor is free for a connection: raise the limit (ulimit -n)")
-    return False
+def _replace_repeated_words(record: logging.LogRecord) -> bool:
+    """Tell whether a message of a library is to be logged; say once what the others mean."""
+    for start, words in _WORDS_SAID_ONCE.items():
+        if record.getMessage().startswith(start):
+            _warn_once(words)
+            return False
+    return True
 
 
 @functools.cache

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI
+from uvicorn.protocols.http import h11_impl
 
-from mcc_caffe.serving.bounded_server import NO_DESCRIPTOR, BoundedServer
+from mcc_caffe.serving.bounded_server import INVALID_REQUEST, NO_DESCRIPTOR, BoundedServer
 from tests.support.servers import MODULE, running_server
 
 
@@ -94,6 +96,50 @@ def test_ctrl_c_ends_the_live_page_while_a_client_reads_nothing():
         client.sendall(b"GET /model.onnx HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         errors = end_by_ctrl_c(server)
     assert "waiting for 1 request, 10 s at most; Ctrl-C cuts off at once" in errors
+
+
+# Header of a request that a page sends for `new WebSocket(...)`, of one without a host, and the
+# start of what a browser sends to https://.
+_UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+_NO_HOST = b"GET / HTTP/1.1\r\n\r\n"
+_TLS = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"
+_CHUNKED = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_what_is_no_http_request_is_told_once_and_a_websocket_not_at_all():
+    command = [*MODULE, "mcc_caffe.web", "--port", 0]
+    with running_server(command, stderr=subprocess.PIPE) as (server, url):
+        for request, status in [(_UPGRADE, 200), (_NO_HOST, 400), (_TLS, 400)] * 2:
+            with connect(url) as client:
+                client.sendall(request)
+                assert client.recv(100).startswith(b"HTTP/1.1 %d " % status)
+        with connect(url) as client:
+            client.sendall(_CHUNKED)
+            assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+            client.sendall(b"no length of a chunk\r\n")  # after its answer has begun
+            with contextlib.suppress(ConnectionError):
+                while client.recv(10_000):
+                    pass
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=60)
+    assert errors.splitlines() == [
+        "Ctrl-C ends it",
+        "warning: a request was no valid HTTP: where it went to https://, send it to http://",
+        "interrupted",
+    ]
+    assert INVALID_REQUEST in inspect.getsource(h11_impl)
+
+
+def test_no_websocket_is_opened_where_a_library_for_it_is_installed(monkeypatch):
+    """The checks of host and origin would not see it."""
+    library = SimpleNamespace(AutoWebSocketsProtocol=asyncio.Protocol)
+    monkeypatch.setitem(sys.modules, "uvicorn.protocols.websockets.auto", library)
+    server = BoundedServer(FastAPI())
+    server.config.load()
+    assert server.config.ws_protocol_class is None
 
 
 def test_a_lack_of_descriptors_is_told_once_and_not_in_asyncios_words(caplog):
