@@ -154,6 +154,15 @@ def test_the_page_fetches_its_modules_at_once():
     assert len(preloaded) == len(imported)
 
 
+def test_no_page_lets_the_browser_ask_for_an_icon_that_is_not_there():
+    pages = list(STATIC.rglob("index.html"))
+    assert len(pages) == 3
+    for page in pages:
+        icon = re.search(r'<link rel="icon" href="([^"]+)"', page.read_text())
+        assert icon, page
+        assert icon[1] == "data:," or (page.parent / icon[1]).is_file()
+
+
 def test_vendored_files_are_those_that_make_vendor_brought():
     lines = (STATIC.parent / "SHA256SUMS").read_text().splitlines()
     expected = {name: checksum for checksum, name in (line.split("  ") for line in lines)}
