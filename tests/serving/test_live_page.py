@@ -735,6 +735,12 @@ def test_of_several_files_the_first_picture_is_shown(page):
     assert page.inner_text("#status") == "two.png: no hand is found."
 
 
+def drop_dark_picture(page, name: str) -> None:
+    """Drop a picture without a hand, and wait for its answer."""
+    drop(page, encoded(np.zeros((60, 80, 3), np.uint8)), name, "image/png")
+    wait_for_answer(page, name)
+
+
 def test_nothing_lies_over_a_picture(page):
     """One of 400 x 60 pixels, as of a small picture."""
     content = encoded(np.zeros((60, 400, 3), np.uint8))
@@ -792,6 +798,30 @@ def test_every_control_is_reached_by_keyboard_and_has_a_name(page):
     before = page.inner_text("#threshold-value")
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#threshold-value") != before
+
+
+def test_twice_as_large_a_text_fits_a_phone(page):
+    """The text of one who sees badly; with long names of file and camera, and the table."""
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    drop_dark_picture(page, f"{'IMG_20261130_' * 4}.png")
+    page.click("#table summary")
+    page.wait_for_selector("#rows tr")
+    page.evaluate(
+        """() => {
+            document.getElementById('camera-choice').hidden = false;
+            document.getElementById('cameras').add(new Option('Integrated Camera (04f2:b6d9)'));
+        }"""
+    )
+    width = page.evaluate("document.documentElement.scrollWidth")
+    page.evaluate(
+        """() => {
+            document.getElementById('camera-choice').hidden = true;
+            document.getElementById('cameras').replaceChildren();
+            document.documentElement.style.fontSize = '';
+        }"""
+    )
+    assert width <= 360
 
 
 def test_the_box_of_the_mask_is_that_within_the_picture(page):
