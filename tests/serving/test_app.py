@@ -139,14 +139,14 @@ def test_the_first_load_is_small(model, client):
 
 
 def test_the_page_fetches_its_modules_at_once():
-    """The links name what main.js imports, directly and through others."""
+    """The links name what start.js imports, directly and through others."""
     page = (STATIC / "index.html").read_text()
     preloaded = re.findall(r'rel="modulepreload" href="([^"]+)"', page)
     imported: set[Path] = set()
-    waiting = [STATIC / "live/main.js"]
+    waiting = [STATIC / "live/start.js"]
     while waiting:
         module = waiting.pop()
-        names = re.findall(r'^import .* from "([^"]+)";$', module.read_text(), re.MULTILINE)
+        names = re.findall(r'^import(?: .* from |\()"([^"]+)"', module.read_text(), re.MULTILINE)
         new = {(module.parent / name).resolve() for name in names} - imported
         imported |= new
         waiting += new

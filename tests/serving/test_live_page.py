@@ -291,6 +291,7 @@ def streams(page):
 
 def test_a_camera_that_is_unplugged_is_told(page, streams):
     start_camera(page)
+    page.evaluate("document.getElementById('cameras').add(new Option('unplugged', ''))")
     streams.evaluate(
         """([stream]) => {
             const [track] = stream.getTracks();
@@ -301,6 +302,36 @@ def test_a_camera_that_is_unplugged_is_told(page, streams):
     page.wait_for_selector("#problem:has-text('the camera gives no more pictures')")
     assert page.inner_text("#camera") == "Start camera" and page.is_disabled("#pause")
     assert page.text_content("#status") == ""
+    page.wait_for_function("() => document.getElementById('cameras').options.length === 1")
+
+
+# Chooses a camera that is not there, as one that was unplugged after the list was made.
+_CHOOSE_MISSING_CAMERA = """() => {
+    const list = document.getElementById('cameras');
+    list.add(new Option('unplugged', 'ab'.repeat(32), false, true));
+    list.dispatchEvent(new Event('change'));
+}"""
+
+
+@pytest.mark.parametrize("is_another_running", [False, True])
+def test_a_camera_of_the_list_that_is_gone_is_told_and_leaves_the_list(page, is_another_running):
+    start_camera(page)
+    if not is_another_running:
+        page.click("#camera")
+    page.evaluate(_CHOOSE_MISSING_CAMERA)
+    page.wait_for_selector("#problem:visible")
+    problem = "Problem: the camera is not there any more: plug it in, or choose another."
+    assert page.inner_text("#problem") == problem
+    assert page.inner_text("#camera") == ("Stop" if is_another_running else "Start") + " camera"
+    cameras = "[...document.getElementById('cameras').options].map((option) => option.label)"
+    assert len(page.evaluate(cameras)) == 1 and "unplugged" not in page.evaluate(cameras)
+
+
+def test_the_camera_button_says_by_its_words_alone_whether_the_camera_runs(page):
+    """Together with aria-pressed "Stop camera" would say that stopping is under way."""
+    start_camera(page)
+    assert page.inner_text("#camera") == "Stop camera"
+    assert page.get_attribute("#camera", "aria-pressed") is None
 
 
 def test_a_camera_that_cannot_be_shown_is_released(page, streams):
@@ -331,6 +362,17 @@ def test_the_browsers_own_words_get_no_second_full_stop(page):
     assert page.inner_text("#problem") == "Problem: There is no frame."
 
 
+def test_an_error_without_words_is_told_by_its_name(page):
+    reasons = page.evaluate(
+        """async () => {
+            const { reasonOf } = await import('./shared/errors.js');
+            const errors = [new DOMException('', 'AbortError'), new Error('No power.'), 12, null];
+            return errors.map(reasonOf);
+        }"""
+    )
+    assert reasons == ["AbortError", "No power", "12", "null"]
+
+
 def test_without_cameras_a_file_may_still_be_called_camera(page, rendered_hand):
     """Browsers give a page on plain http at another host no `mediaDevices`."""
     page.evaluate("Object.defineProperty(navigator, 'mediaDevices', { configurable: true })")
@@ -352,6 +394,46 @@ def test_a_picture_dropped_while_the_network_loads_is_opened_then(
     wait_until(page, lambda: models)
     models[0].continue_()
     wait_for_answer(page, "early.png")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "live/main.js",
+        "shared/drawing.js",
+        "shared/network_worker.js",
+        "shared/session.js",
+        "model.json",
+        "model.onnx",
+        "vendor/onnxruntime-web/ort.wasm.min.js",
+        "vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm.gz",
+    ],
+)
+def test_a_file_of_the_page_that_cannot_be_loaded_is_told(new_page, site_url, name):
+    page = new_page("about:blank")
+    page.route(f"**/{name}", lambda route: route.abort())
+    page.goto(site_url)
+    page.wait_for_selector("#problem:visible")
+    problem, _, remedy = page.inner_text("#problem").partition(": check that the server runs")
+    named = {"shared/drawing.js": "live/main.js", "shared/session.js": "shared/network_worker.js"}
+    assert f"/{named.get(name, name)}" in problem and "undefined" not in problem
+    assert remedy.endswith("then load the page again.")
+    assert page.text_content("#status") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("model.json", 200), ("model.onnx", 404), ("ort-wasm-simd-threaded.wasm.gz", 200)],
+)
+def test_a_file_of_the_page_that_another_answer_replaces_is_told(new_page, site_url, name, status):
+    """As of a web server that has not all files, or not the complete ones."""
+    page = new_page("about:blank")
+    page.route(f"**/{name}", lambda route: route.fulfill(status=status, body=b"\x1f\x8bno file"))
+    page.goto(site_url)
+    page.wait_for_selector("#problem:visible")
+    problem = page.inner_text("#problem")
+    assert f"/{name} cannot be loaded (" in problem and "load the page again" in problem
+    assert ("(status 404)" in problem) is (status == 404)
 
 
 # In the place of session.js: the mask holds how many runs are under way, and a run at 64 fails.
@@ -723,6 +805,11 @@ def test_what_is_no_picture_is_refused_in_one_line(page):
     assert page.is_enabled("#camera")
 
 
+def test_a_clip_without_a_name_is_refused_in_a_sentence(page):
+    drop(page, b"no clip", "", "video/mp4")
+    page.wait_for_selector("#problem:has-text('Problem: pasted file cannot be played here: try')")
+
+
 def test_of_several_files_the_first_picture_is_shown(page):
     content = encoded(np.zeros((60, 80, 3), np.uint8))
     pictures = [(content, f"{name}.png", "image/png") for name in ("one", "two")]
@@ -739,6 +826,61 @@ def drop_dark_picture(page, name: str) -> None:
     """Drop a picture without a hand, and wait for its answer."""
     drop(page, encoded(np.zeros((60, 80, 3), np.uint8)), name, "image/png")
     wait_for_answer(page, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/b.png", "a_b.json"),
+        ('5:"<*?>|\\.png', "5________.json"),
+        ("..", "keypoints.json"),
+        (".png", "keypoints.json"),
+        (" ..~my hand~ .jpeg", "my hand~.json"),
+        ("line\nbreak\u200e.png", "line_break_.json"),
+        ("Hände (1) & 手.tar.png", "Hände (1) & 手.tar.json"),
+    ],
+)
+def test_keypoints_are_saved_under_the_name_that_the_page_says(page, name, expected):
+    drop_dark_picture(page, name)
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename == expected
+    assert page.text_content("#status") == f"The keypoints are saved as {expected}."
+
+
+# As browsers do at http:// of another host, and where the user has refused.
+_NO_CLIPBOARD = "Object.defineProperty(navigator, 'clipboard', { configurable: true })"
+_REFUSING_CLIPBOARD = """Object.defineProperty(navigator, 'clipboard', {
+    configurable: true,
+    value: { writeText: () => Promise.reject(new DOMException('Write permission denied.')) },
+})"""
+
+
+@pytest.mark.parametrize(
+    ("clipboard", "problem"),
+    [
+        (
+            _NO_CLIPBOARD,
+            "this browser gives no clipboard to the page: open it at https:// or localhost, or "
+            "save the keypoints",
+        ),
+        (
+            _REFUSING_CLIPBOARD,
+            "the clipboard cannot be written (Write permission denied): save the keypoints instead",
+        ),
+    ],
+    ids=["none", "refusing"],
+)
+def test_a_clipboard_that_takes_nothing_is_told(page, clipboard, problem):
+    drop_dark_picture(page, "dark.png")
+    page.evaluate(clipboard)
+    page.click("#copy")
+    page.wait_for_selector("#problem:visible")
+    page.evaluate("() => { delete navigator.clipboard; }")
+    assert page.inner_text("#problem") == f"Problem: {problem}."
+    assert page.text_content("#status") == ""
+    copied_report(page)
+    assert page.is_hidden("#problem")
 
 
 def test_nothing_lies_over_a_picture(page):

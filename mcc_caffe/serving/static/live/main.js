@@ -1,13 +1,14 @@
 /** The live page: connects its controls with sources, network and canvas. */
 
 import { element, setText } from "../shared/dom.js";
+import { reasonOf } from "../shared/errors.js";
 import { NAMES } from "../shared/hand.js";
 import { pictureWindow } from "../shared/letterbox.js";
 import { Network } from "../shared/network.js";
 import { nextWindow } from "./following.js";
 import { Pace } from "./pace.js";
 import { isHandPresent, presence } from "./presence.js";
-import { reportJson } from "./report.js";
+import { reportJson, reportName } from "./report.js";
 import { firstPicture, listCameras, openCamera, openFile } from "./sources.js";
 import { draw } from "./view.js";
 
@@ -39,8 +40,7 @@ async function start() {
   try {
     network = await Network.open();
   } catch (error) {
-    setStatus("");
-    showProblem(error);
+    showFailure(error);
     return;
   }
   pace = new Pace(network.model.input_size);
@@ -53,9 +53,9 @@ async function start() {
 
 function connectControls() {
   controls.camera.addEventListener("click", () =>
-    source?.isCamera ? stop() : use(() => openCamera()),
+    source?.isCamera ? stop() : use(() => startCamera()),
   );
-  controls.cameras.addEventListener("change", () => use(() => openCamera(controls.cameras.value)));
+  controls.cameras.addEventListener("change", () => use(() => startCamera(controls.cameras.value)));
   controls.file.addEventListener("change", () => {
     const [file] = controls.file.files;
     if (file) use(() => openFile(file));
@@ -109,6 +109,16 @@ function useFirst(files) {
   use(() => openFile(firstPicture(files)), note);
 }
 
+/** Open a camera as openCamera does; where it fails, list those that there are. */
+async function startCamera(deviceId) {
+  try {
+    return await openCamera(deviceId);
+  } catch (error) {
+    await showCameras();
+    throw error;
+  }
+}
+
 /** Open a source in place of the one before, and look at its frames until another takes over. */
 async function use(open, note = "") {
   showProblem(null);
@@ -131,18 +141,17 @@ async function use(open, note = "") {
     controls.pause.ariaPressed = "true";
     setStatus(`${opened.name} has ended: press Pause to play it again.`);
   };
-  controls.camera.ariaPressed = String(opened.isCamera);
   controls.camera.textContent = opened.isCamera ? "Stop camera" : "Start camera";
   frameTimes = [];
   [isHandShown, statusTime, heldUntil] = [null, -STATUS_MILLISECONDS, 0];
   try {
-    if (opened.isCamera) await showCameras(opened.deviceId);
+    if (opened.isCamera) await showCameras();
     await lookAtFrames(opened);
   } catch (error) {
     if (source !== opened) return;
     stop();
-    setStatus("");
-    showProblem(error);
+    showFailure(error);
+    if (opened.isCamera) await showCameras();
   }
 }
 
@@ -175,7 +184,6 @@ function stop() {
   source = null;
   controls.pause.disabled = true;
   controls.pause.ariaPressed = "false";
-  controls.camera.ariaPressed = "false";
   controls.camera.textContent = "Start camera";
   element("speed").textContent = "";
 }
@@ -252,10 +260,11 @@ function showSpeed({ seconds }) {
   element("speed").textContent = `${speed} frames/s · ${milliseconds}`;
 }
 
-async function showCameras(deviceId) {
+/** List the cameras that there are; the one that is shown, if any, is selected. */
+async function showCameras() {
   const cameras = await listCameras();
   controls.cameras.replaceChildren(
-    ...cameras.map(([id, name]) => new Option(name, id, false, id === deviceId)),
+    ...cameras.map(([id, name]) => new Option(name, id, false, id === source?.deviceId)),
   );
   element("camera-choice").hidden = cameras.length < 2;
 }
@@ -271,18 +280,32 @@ function report() {
 
 async function copyReport() {
   try {
-    await navigator.clipboard.writeText(report());
+    await copyText(report());
     holdStatus("The keypoints are in the clipboard.");
   } catch (error) {
-    const reason = `the clipboard cannot be written (${error.message})`;
-    showProblem(new Error(`${reason}: save the keypoints instead`));
+    showFailure(error);
+  }
+}
+
+async function copyText(text) {
+  if (!navigator.clipboard) {
+    throw new Error(
+      "this browser gives no clipboard to the page: open it at https:// or localhost, or save " +
+        "the keypoints",
+    );
+  }
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch (error) {
+    const reason = `the clipboard cannot be written (${reasonOf(error)})`;
+    throw new Error(`${reason}: save the keypoints instead`);
   }
 }
 
 function saveReport() {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([report()], { type: "application/json" }));
-  link.download = `${shown.name.replace(/\.[^.]*$/, "")}.json`;
+  link.download = reportName(shown.name);
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   holdStatus(`The keypoints are saved as ${link.download}.`);
@@ -298,12 +321,18 @@ function setStatus(text) {
 
 /** Say what a button has done; the frames of a moving picture leave it there for a while. */
 function holdStatus(text) {
+  showProblem(null);
   heldUntil = performance.now() + HELD_MILLISECONDS;
   setStatus(text);
 }
 
+/** Say what has failed, in place of what the status said before. */
+function showFailure(error) {
+  setStatus("");
+  showProblem(error);
+}
+
 function showProblem(error) {
   element("problem").hidden = error === null;
-  const message = error?.message.replace(/\.$/, ""); // the browser's own end with a full stop
-  element("problem").textContent = error === null ? "" : `Problem: ${message}.`;
+  element("problem").textContent = error === null ? "" : `Problem: ${reasonOf(error)}.`;
 }

@@ -8,6 +8,12 @@ import { isHandPresent, score } from "./presence.js";
 
 const PROGRAM = "mcc_caffe.web";
 
+/** Return the name of a picture's report: that of the picture, without what browsers change. */
+export function reportName(name) {
+  const stem = name.replace(/\.[^.]*$/, "").replace(/[\p{C}"*/:<>?\\|]/gu, "_");
+  return `${stem.replace(/^[\s.~]+|\s+$/g, "") || "keypoints"}.json`;
+}
+
 /** Return the report of an answer (network.js) as text; `present` is as presence() returns it. */
 export function reportJson(answer, { name, present, engine, weights }) {
   const report = {

@@ -7,6 +7,7 @@
  * clip calls when it ends.
  */
 
+import { reasonOf } from "../shared/errors.js";
 import { uprightBitmap } from "./webp.js";
 
 /** Return the first of some files that is a picture or a clip, or else the first. */
@@ -16,20 +17,21 @@ export function firstPicture(files) {
 
 /** Open a picture or a clip. */
 export async function openFile(file) {
-  if (file.type.startsWith("video/")) return openClip(file);
+  const name = file.name || "pasted file";
+  if (file.type.startsWith("video/")) return openClip(file, name);
   try {
     // As cv2 reads it: upright, and without a change of colours by a profile.
     const picture = await uprightBitmap(file, { colorSpaceConversion: "none" });
-    return new Picture(file.name || "pasted picture", picture);
+    return new Picture(name, picture);
   } catch {
     if (file.type.startsWith("image/")) {
-      throw new Error(`${file.name || "the picture"} cannot be read as a picture: try JPEG or PNG`);
+      throw new Error(`${name} cannot be read as a picture: try JPEG or PNG`);
     }
-    return openClip(file);
+    return openClip(file, name);
   }
 }
 
-async function openClip(file) {
+async function openClip(file, name) {
   const video = newVideo();
   const url = URL.createObjectURL(file);
   // A damaged clip may begin, and play() may neither end nor fail.
@@ -42,17 +44,17 @@ async function openClip(file) {
     const problem = file.type.startsWith("video/")
       ? "cannot be played here: try a clip in MP4 (H.264) or WebM"
       : "is no picture or clip: open a picture or a clip";
-    throw new Error(`${file.name} ${problem}`);
+    throw new Error(`${name} ${problem}`);
   }
   if (video.videoWidth === 0) {
     video.pause();
     URL.revokeObjectURL(url);
-    throw new Error(`${file.name} has no picture: open a picture or a clip`);
+    throw new Error(`${name} has no picture: open a picture or a clip`);
   }
-  const clip = new Moving(file.name, video, () => URL.revokeObjectURL(url));
+  const clip = new Moving(name, video, () => URL.revokeObjectURL(url));
   video.addEventListener("ended", () => clip.onEnd());
   failed.catch(() =>
-    clip.fail(new Error(`${file.name} is damaged from here on: open another clip, or make it anew`)),
+    clip.fail(new Error(`${name} is damaged from here on: open another clip, or make it anew`)),
   );
   return clip;
 }
@@ -95,19 +97,23 @@ export async function openCamera(deviceId) {
 
 /** List the cameras as [id, name]; names are known once one has been opened. */
 export async function listCameras() {
-  const devices = await navigator.mediaDevices.enumerateDevices();
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   return devices
     .filter(({ kind }) => kind === "videoinput")
     .map(({ deviceId, label }, index) => [deviceId, label || `camera ${index + 1}`]);
 }
 
-function cameraProblem({ name, message }) {
+function cameraProblem(error) {
   const known = {
     NotAllowedError: "the camera was refused: allow it in the browser's settings",
     NotFoundError: "no camera was found: plug one in, or open a picture",
     NotReadableError: "the camera is in use: end the other program that uses it",
+    OverconstrainedError: "the camera is not there any more: plug it in, or choose another",
   };
-  return known[name] ?? `the camera could not be started (${message}): open a picture instead`;
+  return (
+    known[error.name] ??
+    `the camera could not be started (${reasonOf(error)}): open a picture instead`
+  );
 }
 
 function newVideo() {

@@ -43,8 +43,13 @@ export class Network {
     this.#worker = new Worker(url, { type: "module" });
     return new Promise((resolve, reject) => {
       this.#worker.onerror = ({ message }) => {
-        reject(new Error(`the network's thread could not start (${message}): see the console`));
-        this.#fail(new Error(`the network's thread has failed (${message}): load the page again`));
+        // It has no message where the worker's module, or one that it imports, cannot be loaded.
+        const failure = message
+          ? `the network's thread has failed (${message}): load the page again`
+          : `${url.pathname} or a module that it imports cannot be loaded: ` +
+            "check that the server runs, then load the page again";
+        reject(new Error(failure));
+        this.#fail(new Error(failure));
       };
       this.#worker.onmessage = ({ data }) => {
         if (data.type === "opened") {

@@ -7,6 +7,7 @@
  */
 
 import { apply, invert } from "./affine.js";
+import { reasonOf } from "./errors.js";
 import { decode, STRIDE } from "./heatmaps.js";
 import { contentOf, networkInput, windowMap } from "./letterbox.js";
 import { openSession } from "./session.js";
@@ -33,7 +34,7 @@ async function respond(data) {
       ]);
     }
   } catch (error) {
-    self.postMessage({ type: "failed", id: data.id ?? null, reason: error.message });
+    self.postMessage({ type: "failed", id: data.id ?? null, reason: reasonOf(error) });
   }
 }
 

@@ -1,5 +1,7 @@
 /** Opens the network's model in onnxruntime-web. */
 
+import { reasonOf } from "./errors.js";
+
 const VENDOR = new URL("../vendor/onnxruntime-web/", import.meta.url);
 const SITE = new URL("../", import.meta.url);
 const MOST_THREADS = 4;
@@ -18,15 +20,15 @@ const WEBGPU = { module: "ort.webgpu.min.js", binary: "ort-wasm-simd-threaded.as
  */
 export async function openSession() {
   const files = Promise.all([
-    fetchFile(new URL("model.json", SITE)).then((response) => response.json()),
-    fetchFile(new URL("model.onnx", SITE)).then((response) => response.arrayBuffer()),
+    load(new URL("model.json", SITE), async (url) => (await fetchFile(url)).json()),
+    load(new URL("model.onnx", SITE), async (url) => (await fetchFile(url)).arrayBuffer()),
   ]);
   files.catch(() => {}); // startSession() tells of it
   if (await hasGpu()) {
     try {
       return await startSession(files, WEBGPU, "webgpu");
     } catch (error) {
-      console.warn(`WebGPU cannot run the network (${error.message}): WebAssembly does`);
+      console.warn(`WebGPU cannot run the network (${reasonOf(error)}): WebAssembly does`);
     }
   }
   return startSession(files, WASM, "wasm");
@@ -36,8 +38,8 @@ async function startSession(files, build, provider) {
   // All at once: loading is most of the time until the first answer.
   const [[model, onnx], runtime, binary] = await Promise.all([
     files,
-    import(new URL(build.module, VENDOR)),
-    fetchUnpacked(new URL(`${build.binary}.wasm.gz`, VENDOR)),
+    load(new URL(build.module, VENDOR), (url) => import(url)),
+    load(new URL(`${build.binary}.wasm.gz`, VENDOR), fetchUnpacked),
   ]);
   // Only a page that is isolated from other sites gets threads.
   const threads = self.crossOriginIsolated
@@ -76,11 +78,19 @@ async function hasGpu() {
   }
 }
 
+/** Load a file of the site by a function of its address; an error names the file. */
+async function load(url, read) {
+  try {
+    return await read(url);
+  } catch (error) {
+    const problem = `${url.pathname} cannot be loaded (${reasonOf(error)})`;
+    throw new Error(`${problem}: check that the server runs and has it, then load the page again`);
+  }
+}
+
 async function fetchFile(url) {
   const response = await fetch(url);
-  if (!response.ok) {
-    throw new Error(`${url.pathname} cannot be loaded (${response.status}): load the page again`);
-  }
+  if (!response.ok) throw new Error(`status ${response.status}`);
   return response;
 }
 
