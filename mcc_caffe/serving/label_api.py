@@ -35,6 +35,9 @@ from mcc_caffe.serving.request_body import discard_body, read_body
 # thousand runs.
 _MOST_BYTES = 32_000_000
 
+# The browser keeps no copies of photographs and labels, which it would never use.
+_NO_STORE = {"Cache-Control": "no-store"}
+
 _STATUS_BY_ERROR = {
     UnknownPictureError: 404,
     ConflictError: 409,
@@ -55,7 +58,8 @@ def make_label_router(session: LabelSession) -> APIRouter:
     def answer(action: Callable[[], BaseModel]) -> Response:
         """Return the outcome of an action as JSON, or the error that it raises."""
         try:
-            return Response(action().model_dump_json(), media_type="application/json")
+            content = action().model_dump_json()
+            return Response(content, media_type="application/json", headers=_NO_STORE)
         except UserError as error:
             return _error(error)
 
@@ -70,7 +74,8 @@ def make_label_router(session: LabelSession) -> APIRouter:
     @router.get("/{key}/image", response_class=Response)
     def image(key: str) -> Response:
         try:
-            return Response(session.picture_jpeg(key), media_type="image/jpeg")
+            jpeg = session.picture_jpeg(key)
+            return Response(jpeg, media_type="image/jpeg", headers=_NO_STORE)
         except UserError as error:
             return _error(error)
 

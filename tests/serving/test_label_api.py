@@ -64,6 +64,7 @@ def test_a_picture_is_listed_shown_and_saved(client, key, change, folder):
     assert overview["folder"] == str(folder) and len(overview["pictures"]) == 2
     shown = client.get(f"{PICTURES}/{key}/image")
     assert shown.headers["content-type"] == "image/jpeg"
+    assert shown.headers["cache-control"] == "no-store"
     pixels = cv2.imdecode(np.frombuffer(shown.content, np.uint8), cv2.IMREAD_COLOR)
     assert pixels.shape == (120, 160, 3)
     assert np.abs(pixels.astype(int) - hand(0).image()).mean() < 8
