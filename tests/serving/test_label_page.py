@@ -14,6 +14,7 @@ from data_tools import build_lmdb
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from data_tools.hands.live import LiveHands
 from mcc_caffe.core.files import LABELS_FOLDER
+from mcc_caffe.core.hand import FINGERS
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import KEYPOINT_COUNT
 from mcc_caffe.serving.label_documents import Labels, Point
@@ -686,6 +687,61 @@ def test_what_was_clicked_gives_the_focus_back_to_the_picture(new_page, folder):
         page.locator("#missing").focus()
         label.press("Enter", "Enter")
         assert page.evaluate("document.activeElement.id") == "missing"
+
+
+@pytest.mark.parametrize("items", ["#points", "#pictures"])
+def test_the_ring_of_the_focus_is_seen_all_round_a_list_item(new_page, shared_url, items):
+    page = LabelPage(new_page(shared_url)).page
+    item = page.locator(f"{items} li:first-child button")
+    item.focus()
+    item.press("Shift")  # a key, with which the ring is shown
+    is_ring = np.abs(screenshot(item).astype(int) - (0x4A, 0xD5, 0xFF)).max(2) < 40
+    middle_row, middle_column = is_ring[is_ring.shape[0] // 2], is_ring[:, is_ring.shape[1] // 2]
+    for line in (middle_row, middle_row[::-1], middle_column, middle_column[::-1]):
+        assert np.count_nonzero(line[:5]) >= 2
+
+
+def test_forced_colours_show_what_is_pressed_and_chosen(new_page, shared_url):
+    page = LabelPage(new_page(shared_url, forced_colors="active")).page
+    for buttons, state in (
+        ("[data-tool]", "pressed"),
+        ("#points button", "pressed"),
+        ("#pictures button", "current"),
+    ):
+        on, off = (
+            page.locator(f"{buttons}[aria-{state}={value}]").first for value in ("true", "false")
+        )
+        assert background(on) != background(off), buttons
+    tool = screenshot(page.locator("[data-tool=points]"))
+    _, counts = np.unique(tool.reshape(-1, 3), axis=0, return_counts=True)
+    assert counts.max() > 0.75 * counts.sum(), "the words have a ground of their own"
+    dots = page.locator("#points i")
+    assert len({background(dot) for dot in dots.all()}) == len(FINGERS) + 1
+
+
+def screenshot(element) -> np.ndarray:
+    """Return an element's pixels as BGR."""
+    return cv2.imdecode(np.frombuffer(element.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+
+
+def background(element) -> str:
+    """Return the colour of an element's background, as CSS writes it."""
+    return element.evaluate("element => getComputedStyle(element).backgroundColor")
+
+
+def test_the_words_on_buttons_have_enough_contrast(new_page, shared_url):
+    page = LabelPage(new_page(shared_url)).page
+    for button in page.locator("button:visible:not(:disabled, [aria-disabled=true])").all():
+        text = button.evaluate("element => getComputedStyle(element).color")
+        darker, lighter = sorted(luminance(colour) for colour in (text, background(button)))
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, button.text_content()
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance, as WCAG 2 defines it, of a colour such as rgb(255, 0, 0)."""
+    values = np.array([int(value) for value in re.findall("[0-9]+", colour)[:3]]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def make_labels(places: list[tuple[float, float]], runs: tuple[int, ...]) -> Labels:

@@ -966,6 +966,18 @@ def test_twice_as_large_a_text_fits_a_phone(page):
     assert width <= 360
 
 
+def test_forced_colours_show_what_is_pressed(new_page, site_url):
+    page = new_page(site_url, forced_colors="active")
+    released, pressed = page.evaluate(
+        """["false", "true"].map((isPressed) => {
+            const button = document.getElementById("pause");
+            button.ariaPressed = isPressed;
+            return getComputedStyle(button).backgroundColor;
+        })"""
+    )
+    assert pressed != released
+
+
 def test_the_box_of_the_mask_is_that_within_the_picture(page):
     """A picture of 100 x 50 pixels fills the upper half of an input of 32 x 32.
 
