@@ -2,8 +2,9 @@
  * The picture that is open: its labels, their history, the chosen point and tool, and the view.
  *
  * Events: "change" when the labels have changed and are to be saved; "choose" when a point was
- * chosen; "view" when something is to be drawn anew, which is also the case after these two;
- * "release" when what is being dragged or painted ends before the pointer is lifted.
+ * chosen; "tool" when a tool was; "view" when something is to be drawn anew, which is also the case
+ * after these three; "release" when what is being dragged or painted ends before the pointer is
+ * lifted.
  */
 
 import { KEYPOINT_COUNT } from "../shared/hand.js";
@@ -43,6 +44,11 @@ export class Editor extends EventTarget {
     return this.#isHeld || this.#isPainting;
   }
 
+  /** Whether the open picture is done, or not to be labelled. */
+  get isFinished() {
+    return this.picture !== null && this.labels.status !== "open";
+  }
+
   get canUndo() {
     return Boolean(this.#history?.canUndo);
   }
@@ -72,20 +78,21 @@ export class Editor extends EventTarget {
     this.#tell("view");
   }
 
+  /** Choose a point, counted round and round, and bring it onto the canvas. */
   choose(index) {
-    this.selected = (index + KEYPOINT_COUNT) % KEYPOINT_COUNT;
-    this.#tell("choose");
-    this.#tell("view");
+    this.#select((index + KEYPOINT_COUNT) % KEYPOINT_COUNT);
+    this.#revealPoint();
   }
 
   /** Choose a point that a pointer holds, and may drag; `endMove` lets it go. */
   grab(index) {
-    this.choose(index);
+    this.#select(index);
     this.#isHeld = true;
   }
 
   setTool(tool) {
     this.tool = tool;
+    this.#tell("tool");
     this.#tell("view");
   }
 
@@ -106,11 +113,13 @@ export class Editor extends EventTarget {
     const point = this.labels.points[this.selected];
     const position = insidePicture(point.x + x, point.y + y, this.picture);
     this.#change(withPoint(this.labels, this.selected, ...position), `step ${this.selected}`);
+    this.#revealPoint();
   }
 
   toggleMissing() {
     const { missing } = this.labels.points[this.selected];
     this.#change(withMissing(this.labels, this.selected, !missing));
+    this.#revealPoint();
   }
 
   /** Paint or erase from where the brush was to where it is; `endStroke` makes it a change. */
@@ -149,6 +158,19 @@ export class Editor extends EventTarget {
     this.#tell("view");
   }
 
+  /** Move the brush by some pixels without painting, and bring it onto the canvas. */
+  stepBrush(x, y) {
+    this.moveBrush(this.brushPosition[0] + x, this.brushPosition[1] + y);
+    this.view.reveal(...this.brushPosition);
+  }
+
+  /** Paint or erase where the brush is, and bring it onto the canvas. */
+  dab() {
+    this.strokeTo(...this.brushPosition, true);
+    this.endStroke();
+    this.view.reveal(...this.brushPosition);
+  }
+
   /** Zoom in by some steps, or out where they are below 0; what lies in the middle stays there. */
   zoom(steps) {
     this.view.zoom(ZOOM ** steps);
@@ -179,21 +201,31 @@ export class Editor extends EventTarget {
   }
 
   undo() {
-    this.#travel(() => this.#history.undo());
+    if (this.canUndo) this.#travel(() => this.#history.undo());
   }
 
   redo() {
-    this.#travel(() => this.#history.redo());
+    if (this.canRedo) this.#travel(() => this.#history.redo());
   }
 
   #travel(step) {
     this.#moved = null;
     const before = this.#history.current;
     step();
-    if (this.#history.current === before) return;
     if (this.labels.runs !== before.runs) this.mask.setRuns(this.labels.runs);
     this.#tell("change");
     this.#tell("view");
+  }
+
+  #select(index) {
+    this.selected = index;
+    this.#tell("choose");
+    this.#tell("view");
+  }
+
+  #revealPoint() {
+    const { x, y } = this.labels.points[this.selected];
+    this.view.reveal(x, y);
   }
 
   #change(labels, kind = null) {

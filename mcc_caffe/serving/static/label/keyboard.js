@@ -1,20 +1,22 @@
 /**
- * The keys of the page. They act where what has the focus does not need them itself. What was
- * clicked gives the focus back to the canvas, so that it needs no key.
+ * The keys of the page. They act while the picture has the focus, so that they keep their own
+ * meaning on all else; Ctrl Z and Ctrl Y act everywhere. What was clicked gives the focus back to
+ * the picture.
  */
 
 const STEP = 1; // pixels of the picture
 const LONG_STEP = 10;
-const TURNING_KEYS = ["enter", "x", "n", "p"]; // that leave the picture, or press a button
-const SLIDER_KEYS = ["Home", "End", "PageUp", "PageDown"];
+const SINGLE_KEYS = ["enter", " ", "m", "n", "p", "x"]; // which act once while they are held
 const CONTROLS = "button, summary, input, label";
+// What a person who has chosen these does next, is done in the picture.
+const CHOICES = "#previous, #next, #done, #none, [data-tool], li button";
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
  * @param {HTMLCanvasElement} canvas
  * @param {import("./editor.js").Editor} editor
  * @param {Record<string, () => void>} actions - of keys that do more than change the editor:
- *     next, previous, done, none.
+ *     next, previous, done, none, undo, redo.
  */
 export function listenToKeys(canvas, editor, actions) {
   const keys = {
@@ -31,15 +33,19 @@ export function listenToKeys(canvas, editor, actions) {
     n: actions.next,
     p: actions.previous,
     x: actions.none,
+    enter: actions.done,
   };
 
   document.addEventListener("keydown", (event) => {
-    if (event.repeat && TURNING_KEYS.includes(event.key.toLowerCase())) {
-      event.preventDefault(); // a held key acts once, also on a button, which it would press again
+    const isOnPicture = event.target === canvas;
+    const key = event.key.toLowerCase();
+    if (event.repeat && (key === "enter" || (isOnPicture && SINGLE_KEYS.includes(key)))) {
+      event.preventDefault(); // Enter also on a button, which it would press again
       return;
     }
-    if (!editor.picture || event.altKey || needsKey(event.target, event.key)) return;
-    const action = event.ctrlKey || event.metaKey ? withControl(event) : plain(event);
+    if (!editor.picture || event.altKey || event.target.closest("dialog")) return;
+    const hasControl = event.ctrlKey || event.metaKey;
+    const action = hasControl ? withControl(event, key) : isOnPicture && plain(event, key);
     if (!action) return;
     event.preventDefault();
     // The key would change what is being dragged or painted, such as its tool or its point.
@@ -47,45 +53,32 @@ export function listenToKeys(canvas, editor, actions) {
   });
 
   document.addEventListener("click", (event) => {
-    if (event.detail === 0) return; // the keyboard pressed it, and goes on from there
     if (event.target.closest("dialog")) return;
+    const isByKey = event.detail === 0; // most controls then keep the focus
     // A slider has the focus, and is no target, where the pointer has left it.
     const parts = [event.target, document.activeElement];
-    if (parts.some((part) => part.closest(CONTROLS))) canvas.focus({ preventScroll: true });
+    if (parts.some((part) => part.closest(isByKey ? CHOICES : CONTROLS))) {
+      canvas.focus({ preventScroll: true });
+    }
   });
 
-  function withControl(event) {
-    const key = event.key.toLowerCase();
-    if (key === "z") return () => (event.shiftKey ? editor.redo() : editor.undo());
-    return key === "y" ? () => editor.redo() : null;
+  function withControl(event, key) {
+    if (key === "z") return event.shiftKey ? actions.redo : actions.undo;
+    return key === "y" ? actions.redo : null;
   }
 
-  function plain(event) {
+  function plain(event, key) {
     if (event.key in ARROWS) {
       const length = event.shiftKey ? LONG_STEP : STEP;
       const [x, y] = ARROWS[event.key];
       return () => step(x * length, y * length);
     }
-    if (event.key === " " && event.target === canvas && editor.tool !== "points") return dab;
-    if (event.key === "Enter") return actions.done;
-    return keys[event.key.toLowerCase()];
+    if (key === " ") return editor.tool === "points" ? null : () => editor.dab();
+    return keys[key];
   }
 
   function step(x, y) {
     if (editor.tool === "points") editor.stepPoint(x, y);
-    else editor.moveBrush(editor.brushPosition[0] + x, editor.brushPosition[1] + y);
+    else editor.stepBrush(x, y);
   }
-
-  function dab() {
-    editor.strokeTo(...editor.brushPosition, true);
-    editor.endStroke();
-  }
-}
-
-/** Tell whether an element that has the focus needs a key itself. */
-function needsKey(target, key) {
-  if (target.closest("dialog")) return true;
-  const isPressed = target.matches("button, summary, input[type=checkbox]");
-  if (isPressed) return key === " " || key === "Enter";
-  return target.matches("input[type=range]") && (key in ARROWS || SLIDER_KEYS.includes(key));
 }

@@ -9,6 +9,9 @@ import { FINGERS, NAMES } from "../shared/hand.js";
 // may lie in its second pixel.
 const MANY_POINTS = 5;
 
+/** What a person reads of a picture's status. */
+export const STATUS_WORDS = { open: "to be labelled", done: "done", none: "not to be labelled" };
+
 const JOINTS = { 1: "base", 2: "second joint", 3: "third joint", 4: "tip" };
 
 /** Return the labels with a point at another position; it is then no longer missing. */
@@ -45,6 +48,28 @@ export function findGap(labels) {
     return "All points lie in the picture's left top corner: drag them to their joints.";
   }
   return "";
+}
+
+/** Return where a point is, in words. */
+export function describePoint({ x, y, missing }) {
+  return missing ? "missing" : `${Math.round(x)}, ${Math.round(y)}`;
+}
+
+/** Say in which points, mask and status labels differ from earlier ones; "" where in none. */
+export function describeChange(before, after) {
+  const isEqual = (first, second) => JSON.stringify(first) === JSON.stringify(second);
+  const indices = after.points.flatMap((point, index) =>
+    isEqual(point, before.points[index]) ? [] : [index],
+  );
+  const changes = [];
+  if (indices.length === 1) {
+    changes.push(`${pointName(indices[0])} (${describePoint(after.points[indices[0]])})`);
+  } else if (indices.length) {
+    changes.push(`${indices.length} points`);
+  }
+  if (!isEqual(before.runs, after.runs)) changes.push("the mask");
+  if (before.status !== after.status) changes.push(`the status (${STATUS_WORDS[after.status]})`);
+  return changes.join(", ");
 }
 
 /** Return a point's name in words, such as "thumb, tip". */

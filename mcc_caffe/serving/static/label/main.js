@@ -4,11 +4,11 @@ import { element, setText } from "../shared/dom.js";
 import { listenToConflicts } from "./conflict_dialog.js";
 import { Editor } from "./editor.js";
 import { listenToKeys } from "./keyboard.js";
-import { findGap, pointName } from "./labels.js";
+import { describeChange, describePoint, findGap, pointName, STATUS_WORDS } from "./labels.js";
 import { paint } from "./painter.js";
 import { makePicturesPanel } from "./pictures_panel.js";
 import { listenToPointer } from "./pointer.js";
-import { describePoint, makePointsPanel } from "./points_panel.js";
+import { makePointsPanel } from "./points_panel.js";
 import { Saver } from "./saver.js";
 import { loadImage, loadOverview, loadPicture } from "./server.js";
 import { makeToolbar } from "./toolbar.js";
@@ -23,7 +23,6 @@ const SAVED_WORDS = { saved: "Saved", saving: "Saving…", failed: "Not saved" }
 
 const CHANGED_ADVICE =
   "look at all of its labels. What was not saved of the old picture's is dropped.";
-const STATUS_WORDS = { done: "done", none: "not to be labelled" };
 
 const canvas = element("picture");
 const editor = new Editor();
@@ -42,6 +41,8 @@ const actions = {
   previous: () => turn(-1),
   done: () => finish("done"),
   none: () => finish("none"),
+  undo: () => travel("Undone", () => editor.undo()),
+  redo: () => travel("Redone", () => editor.redo()),
   redraw,
 };
 
@@ -92,6 +93,7 @@ async function load(key, note = "") {
     if (!isReload || isFileChanged) openedAt = performance.now();
     editor.open(picture, image, unsaved?.labels ?? picture.labels);
     history.replaceState(null, "", `#${key}`);
+    if (document.activeElement === document.body) canvas.focus({ preventScroll: true });
     say(isFileChanged ? `The picture ${picture.name} is another one now: ${CHANGED_ADVICE}` : note);
   } catch (error) {
     if (loading !== loadings) return;
@@ -160,6 +162,15 @@ function finish(status) {
   return say("That was the last picture: all are done.");
 }
 
+/** Go back or forth in the history, and say what that has changed. */
+function travel(word, step) {
+  if (!editor.picture) return;
+  const before = editor.labels;
+  step();
+  if (editor.labels === before) return;
+  say(`${[word, describeChange(before, editor.labels)].filter(Boolean).join(": ")}.`);
+}
+
 function save() {
   saver.put(editor.picture.key, editor.picture.digest, editor.labels);
 }
@@ -198,7 +209,7 @@ function showEverything() {
   const index = pictures.findIndex(({ key }) => key === picture?.key);
   const position = index < 0 ? "passed over" : `${index + 1} of ${pictures.length}`;
   const name = picture ? [`${picture.name} (${position})`] : ["No picture is open"];
-  if (picture && STATUS_WORDS[editor.labels.status]) name.push(STATUS_WORDS[editor.labels.status]);
+  if (editor.isFinished) name.push(STATUS_WORDS[editor.labels.status]);
   setText(element("name"), name.join(", "));
   element("saved").dataset.state = saver.state;
   const failures = saver.failures.map(({ key, message }) =>
@@ -215,7 +226,8 @@ function nameOf(key) {
 
 /** Tell a screen reader where the chosen point is, where that has changed. */
 function speakPoint() {
-  const text = `${pointName(editor.selected)}: ${describePoint(editor, editor.selected)}`;
+  const point = editor.labels.points[editor.selected];
+  const text = `${pointName(editor.selected)}: ${describePoint(point)}`;
   if (text !== spoken) say(text);
   spoken = text;
 }
@@ -244,6 +256,7 @@ function listenToChanges() {
     showEverything();
   });
   editor.addEventListener("choose", speakPoint);
+  editor.addEventListener("tool", () => say(`Tool: ${editor.tool}.`));
   editor.addEventListener("view", redraw);
   saver.addEventListener("state", showEverything);
   saver.addEventListener("saved", ({ detail: { key, revision, status, note, labels } }) => {

@@ -1,7 +1,7 @@
 /** The list of the 21 points, by which keyboard and screen reader choose them. */
 
 import { KEYPOINT_COUNT, keypointCss } from "../shared/hand.js";
-import { pointName } from "./labels.js";
+import { describePoint, pointName } from "./labels.js";
 import { scrollInside } from "./scrolling.js";
 
 /**
@@ -28,18 +28,13 @@ export function makePointsPanel(list, missingButton, editor) {
   return () => {
     missingButton.disabled = !editor.picture;
     if (!editor.picture) return;
+    const { points } = editor.labels;
     buttons.forEach((button, index) => {
       const isChosen = index === editor.selected;
       if (isChosen && button.ariaPressed !== "true") scrollInside(list, button.parentElement);
       button.ariaPressed = String(isChosen);
-      button.lastChild.textContent = `${pointName(index)}: ${describePoint(editor, index)}`;
+      button.lastChild.textContent = `${pointName(index)}: ${describePoint(points[index])}`;
     });
-    missingButton.ariaPressed = String(editor.labels.points[editor.selected].missing);
+    missingButton.ariaPressed = String(points[editor.selected].missing);
   };
-}
-
-/** Return where a point is, in words. */
-export function describePoint({ labels }, index) {
-  const { x, y, missing } = labels.points[index];
-  return missing ? "missing" : `${Math.round(x)}, ${Math.round(y)}`;
 }

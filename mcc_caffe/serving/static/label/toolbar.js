@@ -1,19 +1,17 @@
-/** The tools above the picture: its buttons, the brush's width, and what is shown. */
+/** The tools: the buttons above the picture, the brush's width, and what is shown. */
 
 import { element } from "../shared/dom.js";
 
 /**
  * @param {import("./editor.js").Editor} editor
  * @param {Record<string, () => void>} actions - of buttons that do more than change the editor:
- *     next, previous, done, none, redraw.
+ *     next, previous, done, none, undo, redo, redraw.
  * @returns {() => void} shows what the tools can do.
  */
 export function makeToolbar(editor, actions) {
   const toolButtons = document.querySelectorAll("[data-tool]");
   const onClick = (id, action) => element(id).addEventListener("click", action);
-  for (const id of ["next", "previous", "done", "none"]) onClick(id, actions[id]);
-  onClick("undo", () => editor.undo());
-  onClick("redo", () => editor.redo());
+  for (const id of ["next", "previous", "done", "none", "undo", "redo"]) onClick(id, actions[id]);
   onClick("restart", () => editor.restart());
   onClick("zoom-in", () => editor.zoom(1));
   onClick("zoom-out", () => editor.zoom(-1));
@@ -36,8 +34,9 @@ export function makeToolbar(editor, actions) {
   }
 
   return () => {
-    element("undo").disabled = !editor.canUndo;
-    element("redo").disabled = !editor.canRedo;
+    // They are not `disabled`, with which the one that was just pressed would lose the focus.
+    element("undo").ariaDisabled = String(!editor.canUndo);
+    element("redo").ariaDisabled = String(!editor.canRedo);
     for (const id of ["done", "none", "restart"]) element(id).disabled = !editor.picture;
     element("width").value = editor.brushDiameter;
     for (const button of toolButtons) {

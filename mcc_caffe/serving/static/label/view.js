@@ -2,6 +2,7 @@
 
 const LARGEST_SCALE = 40; // CSS pixels for one of the picture
 const FIT_SHARE = 0.96; // of the canvas, that the whole picture takes
+const REVEAL_MARGIN = 40; // CSS pixels from what is revealed to the canvas's border
 
 export class View {
   /** CSS pixels for one of the picture. */
@@ -50,6 +51,15 @@ export class View {
     this.x = limit(this.x + x, this.#canvas.width, this.scale * this.#picture.width);
     this.y = limit(this.y + y, this.#canvas.height, this.scale * this.#picture.height);
     this.#isFitted = false;
+  }
+
+  /** Move an enlarged picture just so far that one of its pixels lies on the canvas. */
+  reveal(x, y) {
+    if (this.#isFitted) return;
+    const shift = (position, length) =>
+      Math.min(Math.max(position, REVEAL_MARGIN), length - REVEAL_MARGIN) - position;
+    const [canvasX, canvasY] = this.toCanvas(x, y);
+    this.pan(shift(canvasX, this.#canvas.width), shift(canvasY, this.#canvas.height));
   }
 
   /** Return the picture's pixel, with fractions, at (x, y) of the canvas. */
