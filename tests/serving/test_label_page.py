@@ -798,6 +798,23 @@ def test_the_page_says_how_labels_differ(new_page, shared_url):
     ]
 
 
+def test_a_screen_reader_hears_of_saving_only_where_it_fails(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page = label.page
+    label.press("m")
+    label.wait_until_saved()
+    assert page.locator("#saved[role], #saved[aria-live]").count() == 0
+    speech = page.locator("#saving-speech[role=status]")
+    assert speech.text_content() == ""
+    page.route("**/pictures/*", cut_saves)
+    label.press("m")
+    page.wait_for_selector("#saved[data-state=failed]")
+    assert speech.text_content() == page.text_content("#saved") != ""
+    page.unroute("**/pictures/*")
+    label.wait_until_saved()
+    assert speech.text_content() == "Saved"
+
+
 def test_keys_bring_what_they_move_onto_the_canvas(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page = label.page
@@ -859,6 +876,18 @@ def test_a_drag_from_the_border_of_the_canvas_moves_no_picture(new_page, shared_
     assert_point(label.labels().points[index], point.x + 40 / scale, point.y, 0.5)
 
 
+def test_a_new_address_opens_its_picture(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    page, first = label.page, label.key()
+    second = label.turn()
+    for key in (first, second):
+        page.goto(f"{shared_url}#{key}")
+        page.wait_for_selector(f"#name:has-text('{key[0]}.jpg')")
+    page.go_back()
+    page.wait_for_selector(f"#name:has-text('{first[0]}.jpg')")
+    assert label.picture()["name"] == f"{first[0]}.jpg"
+
+
 @pytest.mark.parametrize("key", ["Space", "m"])
 def test_a_held_key_is_one_change(new_page, shared_url, key):
     label = LabelPage(new_page(shared_url))
@@ -872,6 +901,27 @@ def test_a_held_key_is_one_change(new_page, shared_url, key):
     assert after["revision"] == before["revision"] + 1
     label.press("Control+z")
     page.wait_for_selector("#undo[aria-disabled=true]")
+
+
+@pytest.mark.parametrize("breaks", ["no JavaScript", "no saver.js"])
+def test_a_page_that_does_not_run_says_nothing_of_saving(browser, shared_url, breaks):
+    with browser.new_context(java_script_enabled=breaks != "no JavaScript") as context:
+        page = context.new_page()
+        page.route("**/saver.js", lambda route: route.abort())
+        page.goto(shared_url)
+        assert page.inner_text("#saved") == ""
+        assert page.is_visible("noscript") == (breaks == "no JavaScript")
+
+
+def test_the_picture_is_described_while_the_list_of_keys_is_closed(new_page, shared_url):
+    page = LabelPage(new_page(shared_url)).page
+    session = page.context.new_cdp_session(page)
+    root = session.send("DOM.getDocument")["root"]["nodeId"]
+    found = session.send("Accessibility.queryAXTree", {"nodeId": root, "role": "application"})
+    [picture] = found["nodes"]
+    assert "arrows move the chosen point" in picture["description"]["value"]
+    toolbars = session.send("Accessibility.queryAXTree", {"nodeId": root, "role": "toolbar"})
+    assert not toolbars["nodes"], "a toolbar promises that arrows go through it"
 
 
 @pytest.mark.parametrize("items", ["#points", "#pictures"])

@@ -120,11 +120,16 @@ async function loadNewest(key) {
   }
 }
 
+/** Return the picture that the address names. */
+function addressedPicture(pictures) {
+  return pictures.find((picture) => `#${picture.key}` === location.hash);
+}
+
 /** Open the picture that the address names or, once the net has seen them, the least sure one. */
 function openFirst() {
   const pictures = overview.pictures.filter((picture) => !unloaded.has(picture.key));
   if (!pictures.length) return;
-  const asked = pictures.find((picture) => `#${picture.key}` === location.hash);
+  const asked = addressedPicture(pictures);
   const first = asked ?? pictures.find((picture) => picture.status === "open") ?? pictures[0];
   const isSorted = pictures.every((picture) => picture.score !== null);
   const isLate = performance.now() > LONGEST_START && first.score !== null;
@@ -216,7 +221,16 @@ function showEverything() {
     key === null ? message : `${nameOf(key)}: ${message}`,
   );
   const problems = [...new Set(failures)].join("; ");
-  setText(element("saved"), [SAVED_WORDS[saver.state], problems].filter(Boolean).join(": "));
+  const text = [SAVED_WORDS[saver.state], problems].filter(Boolean).join(": ");
+  setText(element("saved"), text);
+  speakSaving(text);
+}
+
+/** Tell a screen reader that labels cannot be saved, and when they are again. */
+function speakSaving(text) {
+  const speech = element("saving-speech");
+  const isMended = saver.state === "saved" && speech.textContent;
+  if (saver.state === "failed" || isMended) setText(speech, text);
 }
 
 function nameOf(key) {
@@ -244,6 +258,10 @@ function listen() {
     editor.view.resize(canvas.clientWidth, canvas.clientHeight);
     redraw();
   }).observe(canvas);
+  window.addEventListener("hashchange", () => {
+    const picture = addressedPicture(overview.pictures);
+    if (picture) open(picture.key);
+  });
   window.addEventListener("beforeunload", (event) => {
     if (!saver.isIdle) event.preventDefault();
   });
