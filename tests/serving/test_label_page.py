@@ -876,6 +876,28 @@ def test_a_drag_from_the_border_of_the_canvas_moves_no_picture(new_page, shared_
     assert_point(label.labels().points[index], point.x + 40 / scale, point.y, 0.5)
 
 
+def test_what_is_finished_can_be_reopened(new_page, folder):
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
+        label = LabelPage(new_page(url))
+        page, key, name = label.page, label.key(), label.page.locator("#name")
+        file_name = label.picture()["name"]
+        for finish, status in (("#done", "done"), ("#none", "none")):
+            page.wait_for_selector("#reopen[aria-disabled=true]")
+            label.press("m")
+            points = label.labels().points
+            label.look()
+            page.click(finish)
+            label.wait_for_another(key)
+            page.click(f"#pictures button:has-text('{file_name}')")
+            label.wait_for(key)
+            assert statuses(label)[key] == status
+            page.locator("#reopen").focus()
+            label.press("Enter", "Enter")
+            assert focused(page) == "reopen"
+            assert statuses(label)[key] == "open" and label.labels().points == points
+            assert name.text_content().endswith(")")
+
+
 def test_a_new_address_opens_its_picture(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page, first = label.page, label.key()

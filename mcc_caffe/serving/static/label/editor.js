@@ -187,6 +187,11 @@ export class Editor extends EventTarget {
     this.#change({ ...this.labels, status });
   }
 
+  /** Take back that the picture is done or not to be labelled. */
+  reopen() {
+    if (this.isFinished) this.setStatus("open");
+  }
+
   /** Show the status that the server has saved instead of the one that was sent. */
   correctStatus(status) {
     this.#history.replace({ ...this.#history.current, status });

@@ -1,4 +1,4 @@
-/** The tools: the buttons above the picture, the brush's width, and what is shown. */
+/** The tools: the buttons above the picture and Reopen, the brush's width, and what is shown. */
 
 import { element } from "../shared/dom.js";
 
@@ -12,6 +12,7 @@ export function makeToolbar(editor, actions) {
   const toolButtons = document.querySelectorAll("[data-tool]");
   const onClick = (id, action) => element(id).addEventListener("click", action);
   for (const id of ["next", "previous", "done", "none", "undo", "redo"]) onClick(id, actions[id]);
+  onClick("reopen", () => editor.reopen());
   onClick("restart", () => editor.restart());
   onClick("zoom-in", () => editor.zoom(1));
   onClick("zoom-out", () => editor.zoom(-1));
@@ -37,6 +38,7 @@ export function makeToolbar(editor, actions) {
     // They are not `disabled`, with which the one that was just pressed would lose the focus.
     element("undo").ariaDisabled = String(!editor.canUndo);
     element("redo").ariaDisabled = String(!editor.canRedo);
+    element("reopen").ariaDisabled = String(!editor.isFinished);
     for (const id of ["done", "none", "restart"]) element(id).disabled = !editor.picture;
     element("width").value = editor.brushDiameter;
     for (const button of toolButtons) {
