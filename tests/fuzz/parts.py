@@ -28,6 +28,7 @@ from tests.fuzz.net_parts import (
 )
 from tests.fuzz.picture_parts import (
     BoxesFile,
+    CocoResults,
     Image,
     MaskFile,
     OwnResults,
@@ -76,6 +77,7 @@ PARTS = {
     "lmdb-info": Reader(LmdbInfo, "`info.json` of LMDB sets"),
     "predictions": Reader(Predictions, "predictions files and their masks"),
     "results": Reader(Results, "results in other formats (OpenPose, MMPose, COCO, table, ours)"),
+    "coco-results": Reader(CocoResults, "COCO results and the data set beside them"),
     "own-results": Reader(OwnResults, "marked results of `infer`: PNG, JSON, MP4, HDF5"),
     "boxes": Reader(BoxesFile, "COCO files of boxes, for `infer --boxes` and scenes"),
     "image": Reader(Image, "pictures: JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, JPEG 2000, PNM"),

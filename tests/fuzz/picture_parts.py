@@ -15,6 +15,7 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.images import ImageError, decode_image, marked_png
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
+from mcc_caffe.inference.formats.coco import IMAGES, RESULTS
 from mcc_caffe.inference.formats.reading import read_results
 from mcc_caffe.inference.input_files import UnreadableError, is_video, read_image
 from mcc_caffe.inference.reports import CSV_COLUMNS, PROGRAM, is_own_result
@@ -223,6 +224,29 @@ class Results:
 
     def attempt(self, random: np.random.Generator) -> Sequence[str]:
         for image in read_results(self.files.mutate(random)):
+            for hand in image.hands:
+                assert hand.keypoints.shape == (21, 3) and not np.isinf(hand.keypoints).any()
+        return []
+
+
+class CocoResults:
+    """COCO results, and the data set that names their pictures and keypoints."""
+
+    def __init__(self, folder: Path):
+        points = np.random.default_rng(0).uniform(0, 100, 63).tolist()
+        hand = {"category_id": 1, "keypoints": points, "bbox": [1, 2, 90, 95], "score": 0.8}
+        data_set = {
+            "images": [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2)],
+            "categories": [{"id": 1, "name": "hand", "keypoints": NAMES}],
+        }
+        self.path = folder / RESULTS
+        write(self.path, [{"image_id": number, **hand} for number in (1, 2)])
+        write(folder / IMAGES, data_set)
+        self.files = Files({self.path: mutate_json, folder / IMAGES: mutate_json})
+
+    def attempt(self, random: np.random.Generator) -> Sequence[str]:
+        self.files.mutate(random)
+        for image in read_results(self.path):
             for hand in image.hands:
                 assert hand.keypoints.shape == (21, 3) and not np.isinf(hand.keypoints).any()
         return []

@@ -64,6 +64,8 @@ def test_files_that_are_not_mutated_are_read(part, tmp_path):
         ("results", 240),
         ("results", 706),
         ("results", 811),
+        ("coco-results", 2),
+        ("coco-results", 22),
         ("deploy", 781),
         ("deploy", 892),
     ],

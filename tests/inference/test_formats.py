@@ -352,6 +352,19 @@ def test_coco_results_of_masks_alone_predict_no_keypoints(tmp_path):
     assert np.array_equal(prediction.mask, mask > 0)
 
 
+def test_what_is_no_record_of_coco_gives_one_line(tmp_path):
+    result = {"image_id": 1, "category_id": 1, "score": 0.9, "keypoints": [9.0] * 63}
+    for other in (5, "x", None, [1]):
+        with pytest.raises(UserError, match="entry 1 is no hand of a picture of coco_images.json"):
+            PredictionsFile(write_coco(tmp_path, [result, other]))
+        with pytest.raises(UserError, match="coco_images.json cannot be read .TypeError."):
+            PredictionsFile(write_coco(tmp_path, [result], [other]))
+    path = write_coco(tmp_path, [result])
+    (tmp_path / "coco_images.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="coco_images.json cannot be read .RecursionError."):
+        PredictionsFile(path)
+
+
 def test_coco_results_of_no_picture_are_refused(tmp_path):
     path = write_coco(tmp_path, [])
     (tmp_path / "coco_images.json").write_text('{"images": []}')

@@ -69,8 +69,8 @@ UNKNOWN_ORDER = (
 
 def parse_category(record: dict[str, Any]) -> CocoCategory:
     """Return a category of a COCO file; KeyError or TypeError where it is none."""
-    names = tuple(str(name) for name in record.get("keypoints") or ())
-    return CocoCategory(record["id"], record["name"], names)
+    category_id, name = record["id"], record["name"]
+    return CocoCategory(category_id, name, tuple(map(str, record.get("keypoints") or ())))
 
 
 class CocoNumbers(NamedTuple):
@@ -268,7 +268,7 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
         orders = {id_text(category.id): category.keypoint_order for category in categories}
         names = {id_text(image["id"]): as_name(image["file_name"]) for image in images}
         is_of_video = any("frame" in image for image in images)
-    except (ArithmeticError, OSError, ValueError, KeyError, TypeError) as error:
+    except (ArithmeticError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} says only the pictures' numbers, and {data_set} cannot be read "
             f"({type(error).__name__}): put the COCO file that names the pictures there"
@@ -280,8 +280,8 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
     hands: dict[str | None, list[ReadHand]] = {image_id: [] for image_id in names}
     for index, result in enumerate(results):
         try:
-            order = orders.get(id_text(result.get("category_id")), range(KEYPOINT_COUNT))
             score = float(as_numbers(result["score"]))
+            order = orders.get(id_text(result.get("category_id")), range(KEYPOINT_COUNT))
             box, rle = box_of_sides(result.get("bbox")), result.get("segmentation")
             if box is None and rle is None and "keypoints" not in result:
                 raise ValueError("it has none of keypoints, bbox and segmentation")
