@@ -61,6 +61,11 @@ class PassedOver:
         """Count a file or folder; equal names are said once for each reason."""
         self._names[reason][name] += 1
 
+    def merge(self, other: "PassedOver") -> None:
+        """Add what another search left out."""
+        for reason, names in other._names.items():
+            self._names[reason] += names
+
     def __str__(self) -> str:
         """Return all of it in one line, "" where nothing was left out."""
         parts = []
@@ -114,7 +119,9 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
     input_files: dict[Path, InputFile] = {}  # by the real path of the folder, and the file's name
     passed_over = PassedOver()
     for pattern in patterns:
-        root, files = _find_files_of_pattern(pattern, passed_over)
+        passed_over_of_pattern = PassedOver()  # its error says these alone
+        root, files = _find_files_of_pattern(pattern, passed_over_of_pattern)
+        passed_over.merge(passed_over_of_pattern)
         real_folders = {folder: folder.resolve() for folder in {file.parent for file in files}}
         for file in files:
             real_path = real_folders[file.parent] / file.name
@@ -298,8 +305,8 @@ def read_content(path: Path) -> bytes:
 def decode_content(path: Path, content: bytes) -> np.ndarray:
     """Decode what `read_content` has read, as `read_image` does.
 
-    Whoever needs the bytes, too, such as for their digest, so has pixels of the same bytes, even
-    where the file is replaced meanwhile.
+    A caller that also needs the bytes, for instance for their digest, so gets both from one
+    reading, even if the file is replaced meanwhile.
 
     Args:
         path: The file, for the error.

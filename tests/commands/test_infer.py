@@ -351,6 +351,17 @@ def test_hidden_and_linked_things_are_passed_over_and_said(photos, tmp_path):
         find_files([str(photos / "pipe.jpg")])
 
 
+def test_what_is_passed_over_is_said_of_its_own_pattern(photos):
+    for name in ("notes", "more notes"):
+        (photos / name).mkdir()
+    (photos / "notes/a.doc").touch()
+    (photos / "more notes/b.md").touch()
+    _, passed_over = find_files([str(photos), str(photos)])
+    assert "6 files of other kinds (.txt, .doc, .md)" in str(passed_over)
+    with pytest.raises(UserError, match=r"passed over: 1 files of other kinds \(\.md\)$"):
+        find_files([str(photos), str(photos / "more notes")])
+
+
 def test_masks_and_copies_of_the_labelling_page_are_no_inputs(photos):
     """But for where someone names the page's folder."""
     before = [file.path for file in find_files([str(photos)]).files]
