@@ -163,7 +163,7 @@ def _hand_record(pose: HandPose, track_id: int | None) -> HandRecord:
         keypoints=keypoints,
         present=present,
         score=pose.score,
-        box=(box.x, box.y, box.width, box.height),
+        box=box,
         mask=pose.hand_pixels,
         track_id=track_id,
     )

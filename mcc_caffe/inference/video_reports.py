@@ -50,10 +50,8 @@ def one_hand_line(time: float, pose: HandPose, track_id: int | None) -> str:
         or null, and "mask_box", [x, y, width, height] or null.
     """
     start = {"time": round(time, TIME_DIGITS), "hand_present": pose.hand_present}
-    entries = _entries(pose, track_id)
-    if not pose.hand_present:
-        entries["mask_box"] = None
-    return _line({**start, **entries})
+    mask_box = pose.mask_box() if pose.hand_present else None
+    return _line({**start, **_entries(pose, track_id, mask_box)})
 
 
 def all_hands_line(time: float, hands: Sequence[tuple[int | None, HandPose]]) -> str:
@@ -67,11 +65,13 @@ def all_hands_line(time: float, hands: Sequence[tuple[int | None, HandPose]]) ->
         A JSON object: "time" and "hands", each with "box", [x, y, width, height], and the entries
         of `one_hand_line` except for "time" and "hand_present".
     """
-    entries = [{"box": _as_xywh(pose.box), **_entries(pose, track_id)} for track_id, pose in hands]
+    entries = [
+        {"box": pose.box, **_entries(pose, track_id, pose.mask_box())} for track_id, pose in hands
+    ]
     return _line({"time": round(time, TIME_DIGITS), "hands": entries})
 
 
-def _entries(pose: HandPose, track_id: int | None) -> dict[str, Any]:
+def _entries(pose: HandPose, track_id: int | None, mask_box: Box | None) -> dict[str, Any]:
     """Return what the JSON says of a hand, except for its box."""
     assert pose.score is not None  # infer refuses nets without a pose stage
     return {
@@ -81,12 +81,8 @@ def _entries(pose: HandPose, track_id: int | None) -> dict[str, Any]:
             None if point is None else [point["x"], point["y"], point["confidence"]]
             for point in keypoint_reports(pose)
         ],
-        "mask_box": _as_xywh(pose.mask_box()),
+        "mask_box": mask_box,
     }
-
-
-def _as_xywh(box: Box | None) -> list[int] | None:
-    return None if box is None else [box.x, box.y, box.width, box.height]
 
 
 def _line(content: dict[str, Any]) -> str:
