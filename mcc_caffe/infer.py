@@ -218,8 +218,8 @@ def _read_scenes(boxes_path: Path, jobs: Sequence[Job]) -> dict[Path, Scene]:
         {image: its scene}.
 
     Raises:
-        UserError: A file to look at is a video, the file of the boxes cannot be used, or a box is
-            none or lies outside of its image.
+        UserError: A file to look at is a video, the file of the boxes cannot be used, or a box has
+            no finite width and height above 0 or lies outside of its image.
     """
     videos = [job.source for job in jobs if job.is_video]
     if videos:

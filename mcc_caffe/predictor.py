@@ -272,9 +272,9 @@ class HandPredictor:
             call.
 
         Raises:
-            UserError: The array is no image, a box is none or lies outside of the image,
-                `max_hands` is below 1, `score_threshold` is no finite number, the net has no pose
-                stage, or an option was changed to a wrong value.
+            UserError: The array is no image, a box has no finite width and height above 0 or lies
+                outside of the image, `max_hands` is below 1, `score_threshold` is no finite number,
+                the net has no pose stage, or an option was changed to a wrong value.
         """
         check_image(image)
         self.check_options()

@@ -35,7 +35,7 @@ from mcc_caffe.evaluation.picture_keys import (
     parse_key,
     select_images_of_set,
 )
-from mcc_caffe.inference.formats.base import as_numbers, check_pixels
+from mcc_caffe.inference.formats.parsing import as_numbers, check_pixels
 from mcc_caffe.inference.formats.reading import is_results, read_results
 from mcc_caffe.paper import KEYPOINT_COUNT
 

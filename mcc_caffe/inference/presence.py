@@ -59,7 +59,7 @@ def read_calibration(metadata: Mapping[str, Any]) -> Calibration:
     """Return the calibration of packed weights; UNCALIBRATED where they have none.
 
     Raises:
-        UserError: It is none.
+        UserError: A name of their calibration is unknown or missing, or a value is no number.
     """
     numbers = metadata.get(CALIBRATION)
     if numbers is None:

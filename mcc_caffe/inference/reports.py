@@ -30,7 +30,16 @@ class KeypointReport(TypedDict):
 
 
 class _CommonReport(TypedDict):
-    """What the JSON files of an image have in common."""
+    """What the JSON files of an image have in common.
+
+    Attributes:
+        program: PROGRAM, see there.
+        image: The image's path.
+        width: Its width in pixels.
+        height: Its height in pixels.
+        weights: As `weights.describe` returns them.
+        engine: What reports call the engine.
+    """
 
     program: str
     image: str
@@ -43,14 +52,15 @@ class _CommonReport(TypedDict):
 class OneHandReport(_CommonReport):
     """The JSON file of an image in which one hand was looked for.
 
-    program: PROGRAM, see there.
-    width, height: the image's sides in pixels. weights: as `weights.describe` returns them. engine:
-    its name. method: SINGLE_PASS, SEVERAL_LOOKS, PYRAMID or SEARCH, which gave the answer. levels:
-    the number of pyramid levels, null where looks or a search gave the answer. looks: how many
-    looks did, null where levels or a search did. score: the mean confidence of all 21 keypoints.
-    hand_present: as HandPose.hand_present. keypoints: 21, null where one is missing. mask_box: x,
-    y, width, height in pixels, null where the mask is empty or no hand is present. seconds: as
-    HandPose.timings.
+    Attributes:
+        method: SINGLE_PASS, SEVERAL_LOOKS, PYRAMID or SEARCH, which gave the answer.
+        levels: The number of pyramid levels, null where looks or a search gave the answer.
+        looks: How many looks gave the answer, null where levels or a search did.
+        score: The mean confidence of all 21 keypoints.
+        hand_present: As HandPose.hand_present.
+        keypoints: 21, null where one is missing.
+        mask_box: x, y, width, height in pixels, null where the mask is empty or no hand is present.
+        seconds: As HandPose.timings.
     """
 
     method: str
@@ -66,9 +76,12 @@ class OneHandReport(_CommonReport):
 class HandReport(TypedDict):
     """One hand in the JSON file of all hands of an image.
 
-    score: the mean confidence of the 21 keypoints. box: x, y, width, height in pixels, where the
-    search's box head found the hand, or else around the keypoints. keypoints, mask_box: as in an
-    OneHandReport.
+    Attributes:
+        score: The mean confidence of the 21 keypoints.
+        box: x, y, width, height in pixels, where the search's box head found the hand, or else
+            around the keypoints.
+        keypoints: 21, null where one is missing.
+        mask_box: x, y, width, height in pixels, null where the mask is empty.
     """
 
     score: float
@@ -80,8 +93,8 @@ class HandReport(TypedDict):
 class HandsReport(_CommonReport):
     """The JSON file of all hands of an image.
 
-    hands: the most confident first or, with the user's boxes, in the order of the boxes. The other
-    entries are those of a OneHandReport.
+    Attributes:
+        hands: The most confident first or, with the user's boxes, in the order of the boxes.
     """
 
     hands: list[HandReport]

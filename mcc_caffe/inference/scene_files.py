@@ -16,7 +16,6 @@ from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import names_a_hand
 from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
-from mcc_caffe.inference.formats.base import check_box_pixels
 from mcc_caffe.inference.formats.coco import (
     UNKNOWN_ORDER,
     CocoCategory,
@@ -24,6 +23,7 @@ from mcc_caffe.inference.formats.coco import (
     CocoNumbers,
     parse_category,
 )
+from mcc_caffe.inference.formats.parsing import check_box_pixels
 from mcc_caffe.inference.input_files import read_image
 from mcc_caffe.paper import KEYPOINT_COUNT
 

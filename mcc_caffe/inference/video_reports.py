@@ -15,12 +15,20 @@ DAMAGED_FRAME_LINE = "null"
 class VideoReport(TypedDict):
     """The head of a video's JSON file: what holds for all frames.
 
-    program: reports.PROGRAM, see there.
-    width, height: a frame's sides in pixels. fps: frames a second. weights, engine: as in a
-    OneHandReport. method: reports.TRACKING, or how each frame was looked at by itself. levels: the
-    most pyramid levels of a frame, null where none were asked for. looks: how many looks each frame
-    got, null where none were asked for. smoothing: the parameters of the One-Euro filter that
-    smoothed the keypoints, null where none did. seconds: the time that the video took.
+    Attributes:
+        program: reports.PROGRAM, see there.
+        video: The video's path.
+        width: A frame's width in pixels.
+        height: Its height in pixels.
+        fps: Frames a second.
+        weights: As in a report of an image.
+        engine: As in a report of an image.
+        method: reports.TRACKING, or how each frame was looked at by itself.
+        levels: The most pyramid levels of a frame, null where none were asked for.
+        looks: How many looks each frame got, null where none were asked for.
+        smoothing: The parameters of the One-Euro filter that smoothed the keypoints, null where
+            none did.
+        seconds: The time that the video took.
     """
 
     program: str

@@ -28,6 +28,10 @@ class StageMaps(NamedTuple):
 class Engine(Protocol):
     """Runs one deploy net.
 
+    The class of an engine is called with (prototxt, weights, gpu, precision), as `open_engine`
+    takes them. Its static method `choose_precision(precision, gpu)` returns the precision of such
+    an engine before it is opened.
+
     Attributes:
         name: The name that `--engine` takes.
         input_size: m, the side of the net's input in pixels.

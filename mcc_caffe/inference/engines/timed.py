@@ -14,7 +14,8 @@ class TimedNetwork:
     def __init__(self, engine: Engine, batch: int):
         self._engine, self._batch = engine, batch
         self._start = time.perf_counter()
-        self._seconds: list[float] = []  # of each call, also of those beside this one
+        # Of each call, also those of a network that shares the timer.
+        self._seconds: list[float] = []
 
     def with_shared_timer(self, engine: Engine | None) -> "TimedNetwork | None":
         """Return a TimedNetwork of another engine that adds its seconds to this one's.

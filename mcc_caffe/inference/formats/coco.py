@@ -25,6 +25,8 @@ from mcc_caffe.inference.formats.base import (
     ReadHand,
     ReadImage,
     ResultFormat,
+)
+from mcc_caffe.inference.formats.parsing import (
     as_keypoints,
     as_name,
     as_numbers,

@@ -21,6 +21,8 @@ from mcc_caffe.inference.formats.base import (
     ReadHand,
     ReadImage,
     ResultFormat,
+)
+from mcc_caffe.inference.formats.parsing import (
     as_box_ltrb,
     as_keypoints,
     as_name,

@@ -20,9 +20,8 @@ from mcc_caffe.inference.formats.base import (
     ReadHand,
     ReadImage,
     ResultFormat,
-    as_keypoints,
-    as_numbers,
 )
+from mcc_caffe.inference.formats.parsing import as_keypoints, as_numbers
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.paper import KEYPOINT_COUNT
 

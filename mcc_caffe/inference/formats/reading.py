@@ -10,9 +10,11 @@ import numpy as np
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.inference.formats.base import (
-    ReadHand,
-    ReadImage,
+from mcc_caffe.inference.formats.base import ReadHand, ReadImage
+from mcc_caffe.inference.formats.coco import IMAGES, RESULTS, read_coco
+from mcc_caffe.inference.formats.mmpose import read_mmpose
+from mcc_caffe.inference.formats.openpose import read_openpose
+from mcc_caffe.inference.formats.parsing import (
     as_keypoints,
     as_numbers,
     box_of_sides,
@@ -20,9 +22,6 @@ from mcc_caffe.inference.formats.base import (
     check_pixels,
     frames_error,
 )
-from mcc_caffe.inference.formats.coco import IMAGES, RESULTS, read_coco
-from mcc_caffe.inference.formats.mmpose import read_mmpose
-from mcc_caffe.inference.formats.openpose import read_openpose
 from mcc_caffe.inference.formats.table import read_table
 from mcc_caffe.inference.reports import PROGRAM
 

@@ -16,10 +16,8 @@ from mcc_caffe.inference.formats.base import (
     ReadHand,
     ReadImage,
     ResultFormat,
-    as_keypoints,
-    box_of_sides,
-    frames_error,
 )
+from mcc_caffe.inference.formats.parsing import as_keypoints, box_of_sides, frames_error
 from mcc_caffe.inference.reports import BOX_COLUMNS, CSV_COLUMNS, POINT_COLUMNS, TIME_DIGITS
 from mcc_caffe.inference.result_paths import with_suffix
 
