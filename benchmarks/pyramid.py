@@ -145,7 +145,7 @@ def folder_seconds(predictor: HandPredictor, jpeg: bytes, images: int) -> float:
     The images are read, looked at, and written as pictures and JSON.
     """
     with tempfile.TemporaryDirectory() as folder:
-        writer = InferenceRun(predictor, {}, heatmaps=False, skip_unreadable=False, progress=False)
+        writer = InferenceRun(predictor, heatmaps=False, skip_unreadable=False, progress=False)
         jobs = [
             Job(pathlib.Path(folder, f"{number}.jpg"), pathlib.Path(folder, "out", str(number)))
             for number in range(images)

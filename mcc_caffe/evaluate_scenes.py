@@ -33,7 +33,6 @@ from data_tools import sets
 from data_tools.readers.base import Entry
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import warn_of_rounding
-from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     add_variant_option,
     command_parser,
@@ -444,8 +443,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for path in options.predictions
     ]
     models: list[dict[str, Any]] = [
-        {"name": name, "weights": describe(path), "engine": title_of(predictor.engine)}
-        for name, path, predictor in zip(names, weights_paths, predictors)
+        {"name": name, "weights": predictor.weights_info, "engine": title_of(predictor.engine)}
+        for name, predictor in zip(names, predictors)
     ]
     if pictures.images:
         for model, predictor in zip(models, predictors):

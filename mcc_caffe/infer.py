@@ -22,14 +22,13 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
-from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     add_levels_option,
     add_network_options,
@@ -235,14 +234,14 @@ def _read_scenes(boxes_path: Path, jobs: Sequence[Job]) -> dict[Path, Scene]:
     return scenes
 
 
-def _open_predictor(options: argparse.Namespace, weights: Path) -> HandPredictor:
+def _open_predictor(options: argparse.Namespace) -> HandPredictor:
     """Open the net that the options name.
 
     Raises:
         UserError: A file is missing or does not fit, or the net finds no keypoints.
     """
     predictor = HandPredictor(
-        weights,
+        options.weights or default_weights(options.variant),
         options.variant,
         prototxt=options.prototxt,
         gpu=options.gpu,
@@ -257,9 +256,11 @@ def _open_predictor(options: argparse.Namespace, weights: Path) -> HandPredictor
     return predictor
 
 
-def _print_network(predictor: HandPredictor, weights: dict[str, Any]) -> None:
+def _print_network(predictor: HandPredictor) -> None:
     """Print what is known of the weights, and the engine."""
-    known = ", ".join(f"{name} {value}" for name, value in weights.items() if value is not None)
+    known = ", ".join(
+        f"{name} {value}" for name, value in predictor.weights_info.items() if value is not None
+    )
     print(f"weights: {known}; engine: {title_of(predictor.engine)}")
     warn_of_rounding(predictor.engine.precision)
 
@@ -270,11 +271,9 @@ def _run_jobs(options: argparse.Namespace, plan: _Plan, ranks: Ranks) -> int:
     Returns:
         The number of files that cannot be read.
     """
-    weights_path = options.weights or default_weights(options.variant)
-    predictor = _open_predictor(options, weights_path)
-    weights = describe(weights_path)
+    predictor = _open_predictor(options)
     if ranks.rank == 0:
-        _print_network(predictor, weights)
+        _print_network(predictor)
     tracker_options = TrackerOptions(
         predictor,
         all_hands=options.hands == "all",
@@ -283,7 +282,6 @@ def _run_jobs(options: argparse.Namespace, plan: _Plan, ranks: Ranks) -> int:
     )
     inference = InferenceRun(
         predictor,
-        weights,
         heatmaps=options.heatmaps,
         skip_unreadable=len(plan.jobs) > 1,
         progress=ranks.rank == 0,

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -94,7 +94,6 @@ class InferenceRun:
     def __init__(
         self,
         predictor: HandPredictor,
-        weights: dict[str, Any],
         *,
         heatmaps: bool,
         skip_unreadable: bool,
@@ -107,7 +106,6 @@ class InferenceRun:
 
         Args:
             predictor: Finds the hands.
-            weights: The predictor's weights, as `weights.describe` returns them.
             heatmaps: Whether to write the heatmaps of images as HDF5, too; only where one hand is
                 looked for.
             skip_unreadable: Whether to go on after a file that cannot be read.
@@ -117,8 +115,8 @@ class InferenceRun:
             result_format: The format of the results; None for our JSON.
         """
         self.unreadable_count = 0
-        self._predictor, self._weights, self._heatmaps = predictor, weights, heatmaps
-        self._network = NetworkInfo(weights, title_of(predictor.engine))
+        self._predictor, self._heatmaps = predictor, heatmaps
+        self._network = NetworkInfo(predictor.weights_info, title_of(predictor.engine))
         self._result_format = result_format
         self._skip_unreadable, self._progress = skip_unreadable, progress
         self._one_hand, self._boxes = not all_hands and boxes is None, boxes
@@ -211,7 +209,6 @@ class InferenceRun:
                     tracker_options,
                     job.source,
                     job.result,
-                    weights=self._weights,
                     progress=self._progress,
                     result_format=self._result_format,
                 )

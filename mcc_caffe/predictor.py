@@ -73,6 +73,7 @@ class HandPredictor:
         prototxt: The deploy net's file.
         boxes_prototxt: The file of the variant's deploy net of the trunk with the box head.
         variant: The name of the network's size.
+        weights_info: What is known of the weights, as `weights.describe` returns it.
         calibration: The scores from which an image shows a hand; they come with the weights.
         input_size: m, the side of the network's input in pixels. It is the deploy net's or, where
             packed weights name an input size of their own, theirs.
@@ -152,9 +153,9 @@ class HandPredictor:
         self._weights, self._gpu = require_file(weights, "weights file").absolute(), gpu
         self._weights_stamp = file_stamp(self._weights)
         self.engine = open_engine(self.prototxt, weights, gpu, engine, precision)
-        description = describe(weights)
-        self.input_size: int = description.get("input_size") or self.engine.input_size
-        self.calibration = read_calibration(description)
+        self.weights_info = describe(weights)
+        self.input_size: int = self.weights_info.get("input_size") or self.engine.input_size
+        self.calibration = read_calibration(self.weights_info)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

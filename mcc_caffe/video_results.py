@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -80,7 +80,6 @@ def write_video(
     source: Path,
     result: Path,
     *,
-    weights: dict[str, Any],
     progress: bool,
     result_format: ResultFormat | None = None,
 ) -> str:
@@ -90,7 +89,6 @@ def write_video(
         options: How its hands are found.
         source: The video.
         result: Path of the results without suffix.
-        weights: The predictor's weights, as `weights.describe` returns them.
         progress: Whether to show the progress.
         result_format: The format that takes the place of RESULT.json; None for our JSON.
 
@@ -129,7 +127,7 @@ def write_video(
             "width": video.size[0],
             "height": video.size[1],
             "fps": round(video.fps, 4),
-            "weights": weights,
+            "weights": options.predictor.weights_info,
             "engine": title_of(options.predictor.engine),
             "method": options.method,
             "levels": options.predictor.levels,

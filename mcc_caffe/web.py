@@ -16,7 +16,6 @@ from typing import Any
 
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.precision import warn_of_rounding
-from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.commands import (
     add_network_options,
     command_parser,
@@ -202,7 +201,7 @@ def _serve_programs(options: argparse.Namespace, weights: pathlib.Path) -> None:
 
     address = app.find_address(options.host)
     limits = hands_api.Limits(options.max_megabytes, options.max_requests)
-    with hands_api.HandsService(open_predictor, describe(weights), limits) as service:
+    with hands_api.HandsService(open_predictor, limits) as service:
         routers = [hands_api.hands_router(service)]
         served = app.make_app(PROGRAMS_PAGE, routers=routers, hosts=app.hosts_for(address))
         app.serve(served, address, options.port)

@@ -1,6 +1,6 @@
 """The hands of an image over HTTP, for programs.
 
-    with HandsService(HandPredictor, describe(weights), Limits(32, 16)) as service:
+    with HandsService(HandPredictor, Limits(32, 16)) as service:
         serve(make_app(PROGRAMS_PAGE, routers=[hands_router(service)]), "127.0.0.1", 8000)
 
 One thread owns the predictor and answers one request after the other. A request that does not find
@@ -71,18 +71,11 @@ class HandsService:
         requests: The number of requests that are arriving, waiting or being answered.
     """
 
-    def __init__(
-        self,
-        open_predictor: Callable[[], HandPredictor],
-        weights: dict[str, Any],
-        limits: Limits,
-    ):
+    def __init__(self, open_predictor: Callable[[], HandPredictor], limits: Limits):
         """Open the network.
 
         Args:
             open_predictor: Makes the predictor; is called in the thread that uses it.
-            weights: As `weights.describe` returns them, for the answers, which leave out the
-                file's folder.
             limits: What is refused.
 
         Raises:
@@ -98,8 +91,10 @@ class HandsService:
         except BaseException:
             self._thread.shutdown()
             raise
-        weights = {**weights, "file": Path(weights["file"]).name}
-        self.network = NetworkInfo(weights, title_of(self._predictor.engine))
+        weights = self._predictor.weights_info
+        # The answers leave out the file's folder.
+        named_weights = {**weights, "file": Path(weights["file"]).name}
+        self.network = NetworkInfo(named_weights, title_of(self._predictor.engine))
 
     def __enter__(self) -> "HandsService":
         return self

@@ -199,7 +199,6 @@ def test_no_new_video_stands_beside_an_old_text(suffix, format_name, tmp_path):
             TrackerOptions(HandPredictor(levels=1)),
             source,
             out / "clip",
-            weights={},
             progress=False,
             result_format=open_format(format_name),
         )
@@ -210,7 +209,7 @@ def test_no_new_video_stands_beside_an_old_text(suffix, format_name, tmp_path):
 def written(source, out):
     """Write the results of a video into a folder; returns what `write_video` says of them."""
     options = TrackerOptions(HandPredictor(levels=1))
-    return write_video(options, source, out / source.stem, weights={}, progress=False)
+    return write_video(options, source, out / source.stem, progress=False)
 
 
 def test_ctrl_c_leaves_no_half_video_and_the_one_before(tmp_path):

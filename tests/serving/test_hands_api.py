@@ -43,9 +43,7 @@ GREY = encoded(np.full((240, 320, 3), 128, np.uint8))
 
 @pytest.fixture(scope="module")
 def service():
-    with HandsService(
-        lambda: HandPredictor(WEIGHTS, looks=DEFAULT_LOOKS), describe(WEIGHTS), LIMITS
-    ) as it:
+    with HandsService(lambda: HandPredictor(WEIGHTS, looks=DEFAULT_LOOKS), LIMITS) as it:
         yield it
 
 
@@ -80,7 +78,7 @@ def test_all_hands_are_none_in_a_grey_picture(client):
 def test_a_weights_file_that_is_removed_later_is_missed_by_no_request(tmp_path):
     weights = tmp_path / "weights.npz"
     weights.write_bytes(WEIGHTS.read_bytes())
-    with HandsService(lambda: HandPredictor(weights), describe(weights), LIMITS) as service:
+    with HandsService(lambda: HandPredictor(weights), LIMITS) as service:
         weights.unlink()
         app = make_app(PROGRAMS_PAGE, routers=[hands_router(service)])
         client = TestClient(app, base_url="http://127.0.0.1")
@@ -287,7 +285,7 @@ def test_the_description_names_every_status_and_the_binary_body(client):
 def test_a_wrong_bound_of_pixels_is_said_at_the_start(monkeypatch):
     monkeypatch.setenv(MAX_MEGAPIXELS_VARIABLE, "many")
     with pytest.raises(UserError, match="give a number above 0"):
-        HandsService(lambda: HandPredictor(WEIGHTS), {}, LIMITS)
+        HandsService(lambda: HandPredictor(WEIGHTS), LIMITS)
 
 
 def test_a_real_server_answers_and_ends_at_ctrl_c_after_its_last_answer():
