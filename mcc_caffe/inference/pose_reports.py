@@ -8,6 +8,7 @@ from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
 from mcc_caffe.inference.hand_pose import HandPose
 from mcc_caffe.inference.reports import (
     PROGRAM,
+    CommonReport,
     HandReport,
     HandsReport,
     KeypointReport,
@@ -44,29 +45,22 @@ def image_report(
         network: What looked.
         one_hand: Whether one hand was looked for, whose pose is the only one.
     """
-    if one_hand:
-        return one_hand_report(hands[0], source, network)
-    return hands_report(hands, source, image_size, network)
-
-
-def one_hand_report(pose: HandPose, source: str, network: NetworkInfo) -> OneHandReport:
-    """Return our JSON of an image of one hand.
-
-    Args:
-        pose: The hand's pose, with keypoints.
-        source: The image's path.
-        network: What looked.
-    """
+    common: CommonReport = {
+        "program": PROGRAM,
+        "image": source,
+        "width": image_size[0],
+        "height": image_size[1],
+        "weights": network.weights,
+        "engine": network.engine,
+    }
+    if not one_hand:
+        return {**common, "hands": [_hand_report(hand) for hand in hands]}
+    (pose,) = hands
     # Commands refuse nets without a pose stage.
     assert pose.score is not None and pose.hand_present is not None
     box = pose.mask_box() if pose.hand_present else None
     return {
-        "program": PROGRAM,
-        "image": source,
-        "width": pose.image_size[0],
-        "height": pose.image_size[1],
-        "weights": network.weights,
-        "engine": network.engine,
+        **common,
         "method": pose.method,
         "levels": pose.levels,
         "looks": pose.looks,
@@ -75,28 +69,6 @@ def one_hand_report(pose: HandPose, source: str, network: NetworkInfo) -> OneHan
         "keypoints": keypoint_reports(pose),
         "mask_box": None if box is None else box._asdict(),
         "seconds": {name: round(seconds, 4) for name, seconds in pose.timings.items()},
-    }
-
-
-def hands_report(
-    hands: Sequence[HandPose], source: str, image_size: tuple[int, int], network: NetworkInfo
-) -> HandsReport:
-    """Return our JSON of all hands of an image.
-
-    Args:
-        hands: The poses, with keypoints.
-        source: The image's path.
-        image_size: (W, H) in pixels.
-        network: What looked.
-    """
-    return {
-        "program": PROGRAM,
-        "image": source,
-        "width": image_size[0],
-        "height": image_size[1],
-        "weights": network.weights,
-        "engine": network.engine,
-        "hands": [_hand_report(hand) for hand in hands],
     }
 
 

@@ -29,7 +29,7 @@ class KeypointReport(TypedDict):
     confidence: float
 
 
-class _CommonReport(TypedDict):
+class CommonReport(TypedDict):
     """What the JSON files of an image have in common.
 
     Attributes:
@@ -49,7 +49,7 @@ class _CommonReport(TypedDict):
     engine: str
 
 
-class OneHandReport(_CommonReport):
+class OneHandReport(CommonReport):
     """The JSON file of an image in which one hand was looked for.
 
     Attributes:
@@ -90,7 +90,7 @@ class HandReport(TypedDict):
     mask_box: dict[str, int] | None
 
 
-class HandsReport(_CommonReport):
+class HandsReport(CommonReport):
     """The JSON file of all hands of an image.
 
     Attributes:

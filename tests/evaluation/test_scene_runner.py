@@ -16,7 +16,7 @@ from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
 from mcc_caffe.inference.formats.reading import read_results
 from mcc_caffe.inference.input_files import read_image
-from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, hands_report
+from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, image_report
 from mcc_caffe.inference.reports import CSV_COLUMNS, POINT_COLUMNS, PROGRAM
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.predictor import HandPose, HandPredictor
@@ -271,7 +271,7 @@ def test_the_box_of_a_search_is_read_back_as_it_was(form, box, expected, tmp_pat
         keypoints, np.ones(21, bool), (161, 119), 192, (), None, affine, {}, np.array(box)
     )
     if form == "ours":
-        report = hands_report([pose], "1.png", pose.image_size, NetworkInfo({}, ""))
+        report = image_report([pose], "1.png", pose.image_size, NetworkInfo({}, ""), one_hand=False)
         (tmp_path / "1.json").write_text(json.dumps(report))
     else:
         records = hand_records([(None, pose)], one_hand=False)

@@ -11,7 +11,7 @@ from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import decode_image
-from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, one_hand_report
+from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, image_report
 from mcc_caffe.inference.presence import UNCALIBRATED, Calibration, find_present, read_calibration
 from mcc_caffe.inference.video_reports import one_hand_line
 from mcc_caffe.predictor import HandPose, HandPredictor
@@ -106,7 +106,7 @@ def test_a_report_says_that_there_is_no_hand(pictures, monkeypatch):
     pose = predictor.predict(pictures["retina.jpg"])
     assert pose.mask_box() is not None
     monkeypatch.delattr(HandPose, "mask_box")  # a mask at full size that nobody gets
-    report = one_hand_report(pose, "retina.jpg", NetworkInfo({}, ""))
+    report = image_report([pose], "retina.jpg", pose.image_size, NetworkInfo({}, ""), one_hand=True)
     assert (report["hand_present"], report["mask_box"]) == (False, None)
     line = json.loads(one_hand_line(0.0, pose, None))
     assert (line["hand_present"], line["mask_box"]) == (False, None)

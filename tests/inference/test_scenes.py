@@ -12,7 +12,7 @@ from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.inference import proposals, scenes
 from mcc_caffe.inference.engines.base import StageMaps
 from mcc_caffe.inference.looks import LookAnswer
-from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, hands_report
+from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, image_report
 from mcc_caffe.inference.proposals import Proposal, propose_boxes, propose_regions
 from mcc_caffe.inference.pyramid import Octaves
 from mcc_caffe.inference.scenes import (
@@ -234,7 +234,7 @@ def test_your_boxes_are_looked_at_in_their_order(predictor, two_hands):
 def test_reports_keep_no_mask_in_memory(predictor, two_hands):
     """Of a picture of 200 million pixels each mask takes 0.8 GB."""
     hands = predictor.predict_all(two_hands[0], boxes=[(60, 40, 160, 160), (420, 280, 160, 160)])
-    report = hands_report(hands, "", (640, 480), NetworkInfo({}, ""))
+    report = image_report(hands, "", (640, 480), NetworkInfo({}, ""), one_hand=False)
     pixels = hand_records([(None, hands[0])], one_hand=False)[0].mask()
     assert report["hands"][0]["mask_box"] is not None and pixels.any()
     assert not any("mask" in vars(hand) for hand in hands)
