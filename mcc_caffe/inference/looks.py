@@ -148,7 +148,7 @@ class Looker:
         """Take looks, which go through the net together.
 
         Args:
-            looks: At least one.
+            looks: The looks; where there is none, the net does not run.
 
         Returns:
             The answers, in the order of the looks.
@@ -156,6 +156,8 @@ class Looker:
         Raises:
             UserError: The net's heatmaps are not finite.
         """
+        if not looks:
+            return []
         width, height = self.image_size
         image_to_inputs = [look.image_to_input(self.image_size, self.size) for look in looks]
         inputs = np.empty((len(looks), 3, self.size, self.size), np.float32)
@@ -234,7 +236,7 @@ def look_in_all_directions(looker: Looker, looks: Sequence[Look]) -> list[LookAn
 
     Args:
         looker: The Looker of the image.
-        looks: At least one.
+        looks: The looks.
 
     Returns:
         The most confident answer to each look, or to the same turned by 90, 180 or 270 degrees.
@@ -246,7 +248,7 @@ def look_in_all_directions(looker: Looker, looks: Sequence[Look]) -> list[LookAn
         for index in unsure
         for angle in _OTHER_DIRECTIONS
     ]
-    turned_answers = looker.look(turned_looks) if unsure else []
+    turned_answers = looker.look(turned_looks)
     count = len(_OTHER_DIRECTIONS)
     for number, index in enumerate(unsure):
         others = turned_answers[number * count : (number + 1) * count]

@@ -113,8 +113,6 @@ def look_twice_at_boxes(looker: Looker, proposals: Sequence[Proposal]) -> list[L
         What the two looks agree on for each proposal, if possible of those with plausible bones,
         with the proposed box.
     """
-    if not proposals:
-        return []
     pairs = _look_again(looker, _look_at_squares(looker, proposals))
     answers = []
     for proposal, pair in zip(proposals, pairs):
@@ -150,8 +148,6 @@ def look_at_boxes(looker: Looker, boxes_xywh: np.ndarray) -> list[LookAnswer]:
     Returns:
         What the looks at each box agree on, in the order of the boxes.
     """
-    if not len(boxes_xywh):
-        return []
     boxes = [np.array([x, y, x + w - 1, y + h - 1]) for x, y, w, h in boxes_xywh]
     squares = [Look(square_window(box, SECOND_LOOK_FACTOR)) for box in boxes]
     first = look_in_all_directions(looker, squares)
@@ -164,14 +160,10 @@ def look_twice_at_regions(looker: Looker, proposals: Sequence[Proposal]) -> list
     Returns:
         What the two looks at each promising proposal agree on.
     """
-    if not proposals:
-        return []
     first = _look_at_squares(looker, proposals)
     promising = nms_answers_by_box(
         [answer for answer in first if answer.score >= _WORTH_A_SECOND_LOOK], 0.8, inside_other=1
     )
-    if not promising:
-        return []
     return [fuse_answers(pair) for pair in _look_again(looker, promising)]
 
 

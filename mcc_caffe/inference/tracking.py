@@ -163,8 +163,8 @@ class Tracks:
 
         Args:
             time: When the frame is shown, in seconds.
-            look: Looks where hands should be, at each of several (21, 3) keypoints of x, y in
-                pixels and confidence, and returns what it sees there.
+            look: Looks where hands should be, at each of the (21, 3) keypoints of x, y in pixels
+                and confidence, if there are any, and returns what it sees there.
             search: Searches all of the frame for what surely is a hand. It gets the boxes of the
                 hands that are surely there.
 
@@ -175,7 +175,7 @@ class Tracks:
         expected = [track.expected_keypoints(time) for track in self._tracks]
         sightings = [
             sighting
-            for track, sighting in zip(self._tracks, look(expected) if expected else [])
+            for track, sighting in zip(self._tracks, look(expected))
             if track.may_be(sighting)
         ]
         self._assign(self._tracks, nms_sightings(sightings), time)

@@ -389,6 +389,13 @@ def test_only_unsure_looks_are_taken_in_all_directions():
         assert np.allclose(answer.image_to_input[:, :2] / answer.image_to_input[0, 0], np.eye(2))
 
 
+def test_where_there_is_nothing_to_look_at_the_net_does_not_run():
+    looker = Looker(draw_positions(240), SIZE, lambda inputs: pytest.fail("the net ran"))
+    assert looker.look([]) == look_in_all_directions(looker, []) == []
+    assert look_at_boxes(looker, np.zeros((0, 4))) == []
+    assert look_twice_at_boxes(looker, []) == look_twice_at_regions(looker, []) == []
+
+
 def test_a_users_box_is_looked_at_in_all_directions():
     line = np.linspace(0, 1, 21)
     hand = np.column_stack([60 + 90 * line, np.full(21, 70.0), np.ones(21)])
