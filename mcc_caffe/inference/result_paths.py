@@ -91,11 +91,7 @@ def _check_replaced(inputs: Iterable[Path], results: Iterable[Path], overwrite: 
     """Check that no result replaces an input, or a file that this program did not write."""
     input_of_inode = {(status.st_dev, status.st_ino): path for path, status in _statuses(inputs)}
     foreign = []
-    for result in results:
-        try:
-            status = result.stat()
-        except OSError:
-            continue
+    for result, status in _statuses(results):
         source = input_of_inode.get((status.st_dev, status.st_ino))
         if source:
             raise UserError(
