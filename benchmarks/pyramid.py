@@ -34,7 +34,7 @@ from mcc_caffe.core.drawing import draw_pose
 from mcc_caffe.core.files import require_shipped
 from mcc_caffe.core.geometry import pyramid_windows
 from mcc_caffe.core.markdown import markdown_table
-from mcc_caffe.inference.pyramid import Octaves, Pyramid, aggregate, mask_in_image
+from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference_run import InferenceRun, Job
 from mcc_caffe.paper import MINI, PAPER, PAPER_LEVELS, Variant
 from mcc_caffe.predictor import HandPredictor, best_keypoints
@@ -102,7 +102,7 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
     pose = predictor.predict(image)
     assert pose.level_heatmaps is not None and pose.masks
     windows = pyramid_windows(*SIZE, np.random.default_rng(0), predictor.most_levels)
-    pyramid = Pyramid(Octaves(image), windows, predictor.input_size)
+    pyramid = Pyramid(image, windows, predictor.input_size)
     network_input = np.empty((3, pyramid.size, pyramid.size), np.float32)
 
     def make_inputs() -> None:

@@ -32,7 +32,7 @@ from mcc_caffe.inference.hand_pose import Box as Box
 from mcc_caffe.inference.hand_pose import HandPose
 from mcc_caffe.inference.looks import LookAnswer, Looker, look_several_times
 from mcc_caffe.inference.presence import UNCALIBRATED, Calibration, find_present, read_calibration
-from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid
+from mcc_caffe.inference.pyramid import MaskCells, Pyramid
 from mcc_caffe.inference.reports import BOXES, PYRAMID, SEARCH, SEVERAL_LOOKS, SINGLE_PASS
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD, find_hands, look_at_boxes
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD, PAPER_LEVELS, STRIDE, VARIANTS
@@ -361,7 +361,7 @@ class HandPredictor:
         height, width = image.shape[:2]
         rng = np.random.default_rng(self.seed)
         windows = pyramid_windows(width, height, rng, self.most_levels)
-        pyramid = Pyramid(Octaves(image), windows, self.input_size)
+        pyramid = Pyramid(image, windows, self.input_size)
         level_count = len(windows)
         inputs = np.empty((level_count, 3, pyramid.size, pyramid.size), np.float32)
         for level, network_input in enumerate(inputs):

@@ -1,6 +1,6 @@
 """The pyramid of one image (section 3.3): makes each level's network input and draws maps back.
 
-pyramid = Pyramid(Octaves(image), windows, size)
+pyramid = Pyramid(image, windows, size)
 pyramid.network_input(level, out)       # (3, size, size) float32
 """
 
@@ -124,18 +124,18 @@ class Pyramid:
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to its input.
     """
 
-    def __init__(self, octaves: Octaves, windows: np.ndarray, size: int):
+    def __init__(self, image: np.ndarray, windows: np.ndarray, size: int):
         """Prepare the pyramid.
 
         Args:
-            octaves: The image; pyramids of the same image may share them.
+            image: HxWx3 uint8 BGR.
             windows: (L, 4) of the image, as `geometry.pyramid_windows` returns them.
             size: m, the side of the inputs in pixels.
         """
         self.windows, self.size = windows, size
         self.image_to_input = np.stack([window_map(window, size) for window in windows])
-        self._octaves = octaves
-        self._is_large = octaves.halvings(shrink_factor(self.image_to_input[0])) > 0
+        self._octaves = Octaves(image)
+        self._is_large = self._octaves.halvings(shrink_factor(self.image_to_input[0])) > 0
 
     def network_input(self, level: int, out: np.ndarray) -> None:
         """Write the level's input to `out`, as `augmentation.network_input` makes it.

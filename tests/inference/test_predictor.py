@@ -23,7 +23,7 @@ from mcc_caffe.core.hand import FINGER_COLOURS
 from mcc_caffe.core.heatmaps import decode_levels, encode
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.hand_tracker import HandTracker
-from mcc_caffe.inference.pyramid import MaskCells, Octaves, Pyramid, window_map
+from mcc_caffe.inference.pyramid import MaskCells, Pyramid, window_map
 from mcc_caffe.paper import MINI
 from mcc_caffe.predictor import HandPose, HandPredictor, best_keypoints
 from tests.support.commands import ROOT
@@ -39,7 +39,7 @@ def image():
 
 def at(windows):
     """A pyramid of these windows, of an image that does not matter."""
-    return Pyramid(Octaves(np.zeros((1, 1, 3), np.uint8)), np.asarray(windows), SIZE)
+    return Pyramid(np.zeros((1, 1, 3), np.uint8), np.asarray(windows), SIZE)
 
 
 def test_one_level_is_a_plain_forward(weights, image):

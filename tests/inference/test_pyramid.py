@@ -17,7 +17,6 @@ from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.inference.pyramid import (
     MaskCells,
-    Octaves,
     Pyramid,
     aggregate,
     mask_in_image,
@@ -85,7 +84,7 @@ def test_keypoints_are_those_of_the_naive_way():
 def test_inputs_of_usual_images_are_plain_warps(width, height, size):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
-    pyramid = Pyramid(Octaves(image), pyramid_windows(width, height, rng, 4), size)
+    pyramid = Pyramid(image, pyramid_windows(width, height, rng, 4), size)
     np.testing.assert_array_equal(
         inputs(pyramid),
         [network_input(image, image_to_input, size) for image_to_input in pyramid.image_to_input],
@@ -112,7 +111,7 @@ def test_large_images_are_reduced_first_without_being_seen(width, height):
     """
     rng = np.random.default_rng(1)
     image = natural(rng, width, height)
-    pyramid = Pyramid(Octaves(image), pyramid_windows(width, height, rng), SIZE)
+    pyramid = Pyramid(image, pyramid_windows(width, height, rng), SIZE)
     assert pyramid._is_large and len(pyramid.windows) > 10
     for level in (0, 3, 8, len(pyramid.windows) - 1):
         image_to_input = pyramid.image_to_input[level]
@@ -152,7 +151,7 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
         heatmaps = predictor.engine(network_input(large, image_to_input, size)[None])[1]
         plain, _ = decode_all_upsampled(
             heatmaps,
-            Pyramid(Octaves(large), np.array([[0, 0, *large.shape[1::-1]]]), size).contents(),
+            Pyramid(large, np.array([[0, 0, *large.shape[1::-1]]]), size).contents(),
         )
         pixels = np.round(apply(image_to_input, pose.keypoints[:, :2])).astype(int)
         moved = np.abs(pixels - plain[:, :2]).max(axis=1)
