@@ -192,8 +192,6 @@ def _make_plan(options: argparse.Namespace) -> _Plan:
         Job(file.path, path, file.is_video)
         for file, path in zip(files, choose_result_paths(files, options.out))
     ]
-    if jobs:
-        check_folder(options.out)
     scenes = _read_scenes(options.boxes, jobs) if options.boxes else None
     labels = coco_labels(scenes) if scenes and options.format == "coco" else None
     result_format = open_format(options.format, labels)
@@ -302,7 +300,7 @@ def _write_joint_results(options: argparse.Namespace, plan: _Plan, ranks: Ranks)
     if plan.result_format is None:
         return
     content = ranks.gather(plan.result_format.run_content())
-    if ranks.rank == 0 and plan.jobs:
+    if ranks.rank == 0:
         plan.result_format.write_run(options.out, [text for texts in content for text in texts])
         if plan.result_format.notice:
             _log.warning("%s: %s", options.format, plan.result_format.notice)

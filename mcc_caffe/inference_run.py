@@ -222,7 +222,7 @@ def _read_images(jobs: Sequence[Job]) -> Iterator[_Image | Exception]:
     for job in jobs:
         try:
             yield _Image(job, read_image(job.source))
-        except (UnreadableError, OSError) as error:
+        except UnreadableError as error:
             yield error
 
 
