@@ -165,15 +165,14 @@ def empty_own_folder(folder: Path) -> None:
     """
     mark = folder / _MARK
     actual_folder = Path(os.path.realpath(folder))  # where `folder` is a link, it stays
-    if os.path.lexists(folder) and not mark.is_file():
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise UserError(
-                f"{folder} would be emptied, but was not made by this command: "
-                "remove it, or give another folder"
-            )
-    elif mark.is_file():
+    if mark.is_file():
         check_not_inside(folder)
         shutil.rmtree(actual_folder)
+    elif os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            f"{folder} would be emptied, but was not made by this command: "
+            "remove it, or give another folder"
+        )
     actual_folder.mkdir(parents=True, exist_ok=True)
     write_atomically(mark, b"This folder is emptied when the command that made it runs again.\n")
 
