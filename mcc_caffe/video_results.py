@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,35 +110,13 @@ def write_video(
     with atomic_write(clip) as (_, file):
         with video_encoder(clip, file, video.fps, video.size, seconds=video.seconds) as add_frame:
             frames = _FollowedFrames(video, tracker, add_frame, result_format)
-            with contextlib.closing(frames.lines()) as lines:
-                frame_lines = list(
-                    progress_bar(
-                        lines,
-                        total=video.expected or None,
-                        unit="frame",
-                        desc=source.name,
-                        disable=not progress,
-                    )
-                )
+            frame_lines = frames.describe(progress=progress)
         seconds = time.perf_counter() - start
-        video_report: VideoReport = {
-            "program": PROGRAM,
-            "video": str(source),
-            "width": video.size[0],
-            "height": video.size[1],
-            "fps": round(video.fps, 4),
-            "weights": options.predictor.weights_info,
-            "engine": title_of(options.predictor.engine),
-            "method": options.method,
-            "levels": options.predictor.levels,
-            "looks": options.predictor.looks,
-            "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
-            "seconds": round(seconds, 2),
-        }
         # The clip is complete: where this fails, the clip before it stays, too.
         if result_format:
             result_format.write_video(result, frame_lines)
         else:
+            video_report = _video_report(options, tracker, video, seconds)
             write_atomically(with_suffix(result, ".json"), video_json(video_report, frame_lines))
     missing = ""
     if len(frame_lines) + video.empty_count < video.announced:
@@ -149,6 +127,34 @@ def write_video(
         without = "without hands" if result_format else "null in the JSON"
         missing += f", {frames.damaged_count} of them damaged ({without})"
     return f"{len(frame_lines)} frames{missing}, {len(frame_lines) / seconds:.1f} a second"
+
+
+def _video_report(
+    options: TrackerOptions, tracker: HandTracker, video: "VideoFile", seconds: float
+) -> VideoReport:
+    """Return the head of a video's JSON file.
+
+    Args:
+        options: How its hands are found.
+        tracker: What followed them.
+        video: The video.
+        seconds: The time that it took.
+    """
+    predictor = options.predictor
+    return {
+        "program": PROGRAM,
+        "video": str(video.path),
+        "width": video.size[0],
+        "height": video.size[1],
+        "fps": round(video.fps, 4),
+        "weights": predictor.weights_info,
+        "engine": title_of(predictor.engine),
+        "method": options.method,
+        "levels": predictor.levels,
+        "looks": predictor.looks,
+        "smoothing": None if tracker.smoothing is None else tracker.smoothing._asdict(),
+        "seconds": round(seconds, 2),
+    }
 
 
 class _FollowedFrames:
@@ -180,12 +186,25 @@ class _FollowedFrames:
         # Grey, where the first frames are damaged.
         self._last_pixels = np.full((*video.size[::-1], 3), GREY, np.uint8)
 
-    def lines(self) -> Generator[str, None, None]:
-        """Yield the description of each frame once the frame is drawn.
+    def describe(self, *, progress: bool) -> list[str]:
+        """Draw all frames, and return the description of each.
 
         The next frame is passed through the net while the one before it is drawn.
+
+        Args:
+            progress: Whether to show the progress.
         """
-        return overlapped_map(self._video.frames(), self._follow, self._write)
+        video = self._video
+        with contextlib.closing(overlapped_map(video.frames(), self._follow, self._write)) as lines:
+            return list(
+                progress_bar(
+                    lines,
+                    total=video.expected or None,
+                    unit="frame",
+                    desc=video.path.name,
+                    disable=not progress,
+                )
+            )
 
     def _follow(self, frame: "Frame") -> tuple["Frame", list[TrackedHand]]:
         if frame.pixels is None:
