@@ -38,6 +38,7 @@ from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference_run import InferenceRun, Job
 from mcc_caffe.paper import MINI, PAPER, PAPER_LEVELS, Variant
 from mcc_caffe.predictor import HandPredictor, best_keypoints
+from mcc_caffe.video_results import TrackerOptions
 
 SIZE = WIDTH, HEIGHT
 FASTER = 3  # today's engines run the network this many times as fast as Caffe on a CPU
@@ -145,7 +146,8 @@ def folder_seconds(predictor: HandPredictor, jpeg: bytes, images: int) -> float:
     The images are read, looked at, and written as pictures and JSON.
     """
     with tempfile.TemporaryDirectory() as folder:
-        writer = InferenceRun(predictor, heatmaps=False, skip_unreadable=False, progress=False)
+        options = TrackerOptions(predictor)
+        writer = InferenceRun(options, heatmaps=False, skip_unreadable=False, progress=False)
         jobs = [
             Job(pathlib.Path(folder, f"{number}.jpg"), pathlib.Path(folder, "out", str(number)))
             for number in range(images)

@@ -279,17 +279,16 @@ def _run_jobs(options: argparse.Namespace, plan: _Plan, ranks: Ranks) -> int:
         smooth=options.smooth,
     )
     inference = InferenceRun(
-        predictor,
+        tracker_options,
         heatmaps=options.heatmaps,
         skip_unreadable=len(plan.jobs) > 1,
         progress=ranks.rank == 0,
-        all_hands=options.hands == "all",
         boxes=plan.boxes,
         result_format=plan.result_format,
     )
     own_jobs = plan.jobs[ranks.rank :: ranks.size]
     inference.write_images([job for job in own_jobs if not job.is_video])
-    inference.write_videos([job for job in own_jobs if job.is_video], tracker_options)
+    inference.write_videos([job for job in own_jobs if job.is_video])
     if options.camera is not None:
         show_camera(tracker_options, options.camera)
     return inference.unreadable_count

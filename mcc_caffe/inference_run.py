@@ -29,7 +29,7 @@ from mcc_caffe.inference.pose_reports import (
 )
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.inference.result_paths import with_suffix
-from mcc_caffe.predictor import HandPose, HandPredictor
+from mcc_caffe.predictor import HandPose
 from mcc_caffe.video_results import TrackerOptions, write_video
 
 _log = logging.getLogger(__name__)
@@ -93,33 +93,34 @@ class InferenceRun:
 
     def __init__(
         self,
-        predictor: HandPredictor,
+        tracker_options: TrackerOptions,
         *,
         heatmaps: bool,
         skip_unreadable: bool,
         progress: bool,
-        all_hands: bool = False,
         boxes: dict[Path, np.ndarray] | None = None,
         result_format: ResultFormat | None = None,
     ):
         """Say what is looked for and written; nothing is read yet.
 
         Args:
-            predictor: Finds the hands.
+            tracker_options: How hands are found; of them images take `predictor` and `all_hands`.
             heatmaps: Whether to write the heatmaps of images as HDF5, too; only where one hand is
                 looked for.
             skip_unreadable: Whether to go on after a file that cannot be read.
             progress: Whether to show the progress.
-            all_hands: Whether to look for every hand of an image.
-            boxes: Where to look for the hands of each image, (N, 4) of x, y, width, height.
+            boxes: Where to look for the hands of each image, (N, 4) of x, y, width, height; None to
+                look at all of it.
             result_format: The format of the results; None for our JSON.
         """
         self.unreadable_count = 0
-        self._predictor, self._heatmaps = predictor, heatmaps
+        predictor = tracker_options.predictor
+        self._tracker_options, self._predictor = tracker_options, predictor
         self._network = NetworkInfo(predictor.weights_info, title_of(predictor.engine))
+        self._heatmaps = heatmaps
         self._result_format = result_format
         self._skip_unreadable, self._progress = skip_unreadable, progress
-        self._one_hand, self._boxes = not all_hands and boxes is None, boxes
+        self._one_hand, self._boxes = not tracker_options.all_hands and boxes is None, boxes
 
     def write_images(self, jobs: Sequence[Job]) -> None:
         """Write picture and results of each image and, if asked for, its heatmaps."""
@@ -196,17 +197,12 @@ class InferenceRun:
         self.unreadable_count += 1
         _log.warning("skipped: %s", error)
 
-    def write_videos(self, jobs: Sequence[Job], tracker_options: TrackerOptions) -> None:
-        """Write RESULT.mp4 and RESULT.json of each video, complete or not at all.
-
-        Args:
-            jobs: The videos.
-            tracker_options: How their hands are found, in place of the run's predictor.
-        """
+    def write_videos(self, jobs: Sequence[Job]) -> None:
+        """Write RESULT.mp4 and RESULT.json of each video, complete or not at all."""
         for job in jobs:
             try:
                 summary = write_video(
-                    tracker_options,
+                    self._tracker_options,
                     job.source,
                     job.result,
                     progress=self._progress,
