@@ -7,6 +7,7 @@ for time, image in frames:
 """
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from mcc_caffe.inference.reports import TRACKING
 from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
 from mcc_caffe.inference.tracking import Sighting, Tracks, is_sure
 from mcc_caffe.paper import STRIDE
-from mcc_caffe.predictor import HandPose, HandPredictor, check_finite, check_flag, check_image
+from mcc_caffe.predictor import HandPose, HandPredictor, check_finite, check_image
 
 # Where a hand should be is known, so that a closer look is enough: a square of so many sides of its
 # box, at this share of the net's input. It is as accurate as a look of 1.8 sides at the whole input
@@ -88,7 +89,7 @@ class HandTracker:
             ("every_frame", every_frame),
             ("smooth", smooth),
         ):
-            check_flag(name, flag)
+            _check_flag(name, flag)
         if every_frame and not one_hand:
             raise UserError(
                 "every_frame=True with one_hand=False: levels and looks find one hand; "
@@ -162,6 +163,12 @@ class HandTracker:
             assert unsure is not None  # without a hand every frame is searched
             hands.append(TrackedHand(None, finder.pose(unsure, is_hand=False), unsure.keypoints))
         return hands
+
+
+def _check_flag(name: str, value: bool) -> None:
+    """Raise a UserError where an argument is neither true nor false; 0 and 1 are taken, too."""
+    if not (isinstance(value, (numbers.Integral, np.bool_)) and value in (0, 1)):
+        raise UserError(f"{name}={value!r}: give True or False")
 
 
 class _FrameFinder:

@@ -370,16 +370,17 @@ class HandPredictor:
         keypoints, present, shows_hand = None, None, None
         if level_heatmaps is not None:
             keypoints = best_keypoints(level_heatmaps, pyramid)
-            shows_hand = self._show_hand(keypoints, level_masks, level_count)
+            shows_hand = self._levels_show_hand(keypoints, level_masks, level_count)
             present = find_present(keypoints, self.threshold, shows_hand=shows_hand)
+        masks: tuple[MaskCells, ...] = ()
+        if level_masks is not None:
+            masks = (MaskCells(level_masks[0], pyramid.image_to_input[0]),)
         return HandPose(
             keypoints=keypoints,
             present=present,
             image_size=(width, height),
             input_size=pyramid.size,
-            masks=()
-            if level_masks is None
-            else (MaskCells(level_masks[0], pyramid.image_to_input[0]),),
+            masks=masks,
             level_heatmaps=level_heatmaps,
             image_to_input=pyramid.image_to_input,
             timings=network.timings(),
@@ -387,7 +388,7 @@ class HandPredictor:
             method=SINGLE_PASS if level_count == 1 else PYRAMID,
         )
 
-    def _show_hand(
+    def _levels_show_hand(
         self, keypoints: np.ndarray, level_masks: np.ndarray | None, level_count: int
     ) -> bool:
         """Tell whether the levels of a pyramid show a hand."""
@@ -491,12 +492,6 @@ def check_finite(name: str, number: float) -> None:
     is_bool = isinstance(number, bool)  # a Real, too
     if is_bool or not (isinstance(number, numbers.Real) and math.isfinite(number)):
         raise UserError(f"{name}={number!r}: give a finite number")
-
-
-def check_flag(name: str, value: bool) -> None:
-    """Raise a UserError where an argument is neither true nor false; 0 and 1 are taken, too."""
-    if not (isinstance(value, (numbers.Integral, np.bool_)) and value in (0, 1)):
-        raise UserError(f"{name}={value!r}: give True or False")
 
 
 def check_boxes(
