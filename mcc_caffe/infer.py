@@ -310,8 +310,10 @@ def _write_finished_results(options: argparse.Namespace, plan: _Plan, ranks: Ran
 
     The other ranks may be gone: only what rank 0 itself has finished is written.
     """
-    content = plan.result_format.run_content() if plan.result_format else []
-    if plan.result_format and content and ranks.rank == 0:
+    if plan.result_format is None or ranks.rank > 0:
+        return
+    content = plan.result_format.run_content()
+    if content:
         plan.result_format.write_run(options.out, content)
         names = " and ".join(str(path) for path in plan.result_format.run_paths(options.out))
         _log.warning("the run ended early: %s do not have all files", names)
