@@ -48,6 +48,7 @@ _UNKNOWN_COLOURS = 2  # FFmpeg's number
 _MOST_STRETCHED = 8  # times: a file that says that its pixels are wider is not believed
 _LEAST_FRAME_BYTES = 16  # of a file, for a frame with its header
 _MOST_DEMUX_ERRORS = 1000  # in a row, after which a file has ended
+_NO_COUNT = 1 << 30  # frames that an AVI announces which FFmpeg has written to a pipe
 
 
 class Colours(NamedTuple):
@@ -58,8 +59,6 @@ class Colours(NamedTuple):
 
 
 BT_709 = Colours(Colorspace.ITU709, 1)
-
-_NO_COUNT = 1 << 30  # frames that an AVI announces which FFmpeg has written to a pipe
 
 
 class Frame(NamedTuple):
@@ -154,7 +153,7 @@ class VideoFile:
                         yield from self._decode(container, stream)
 
     def _decode(
-        self, container: "av.container.InputContainer", stream: "av.VideoStream"
+        self, container: av.container.InputContainer, stream: av.VideoStream
     ) -> Iterator[Frame]:
         """Yield the frames of a stream; a packet that cannot be decoded gives a damaged frame.
 
@@ -190,9 +189,7 @@ class VideoFile:
             last = max(heapq.heappop(damaged), last)
             yield Frame(last, None)
 
-    def _read_counts(
-        self, container: "av.container.InputContainer", stream: "av.VideoStream"
-    ) -> None:
+    def _read_counts(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         """Set what the file says of its length and of the rate and number of its frames."""
         rate = stream.average_rate or stream.guessed_rate
         self.fps = float(rate) if rate else _USUAL_FPS
@@ -256,12 +253,12 @@ def _check_readable(path: Path) -> None:
         raise UnreadableError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _is_cover(stream: "av.VideoStream") -> bool:
+def _is_cover(stream: av.VideoStream) -> bool:
     """Tell whether a stream is the one image that players show as the cover of the file."""
     return bool(stream.disposition & Disposition.attached_pic)
 
 
-def _report_all_errors(decoder: "av.VideoCodecContext") -> None:
+def _report_all_errors(decoder: av.VideoCodecContext) -> None:
     """Set up a decoder so that it reports the damage that it finds, at the packet that has it.
 
     The threads of "FRAME" report an error at a later packet. Those of "SLICE" keep H.264's decoder
@@ -305,8 +302,8 @@ class _ShownTimes:
 
     def __init__(
         self,
-        container: "av.container.InputContainer",
-        stream: "av.VideoStream",
+        container: av.container.InputContainer,
+        stream: av.VideoStream,
         period: float,
     ):
         """Begin at the start of the video.
@@ -325,11 +322,11 @@ class _ShownTimes:
         self._last, self._next = -math.inf, 0.0
         self._shift = 0.0  # from the file's times to ours, after those of the file began again
 
-    def of_damaged(self, packet: "av.Packet") -> float:
+    def of_damaged(self, packet: av.Packet) -> float:
         """Return when the frame of a packet that cannot be decoded would be shown."""
         return self._file_time(packet) + self._shift
 
-    def _file_time(self, packet: "av.Packet") -> float:
+    def _file_time(self, packet: av.Packet) -> float:
         """Return the time of a packet in the file. Packets come in the order of the file."""
         ticks = packet.dts if packet.pts is None else packet.pts
         if ticks is None:
@@ -338,12 +335,12 @@ class _ShownTimes:
             self._start = ticks * self._clock
         return float(ticks * self._clock - self._start)
 
-    def expect_frame(self, packet: "av.Packet") -> None:
+    def expect_frame(self, packet: av.Packet) -> None:
         """Note a packet that the decoder took; the last one of all is empty."""
         if self._is_avi and packet.size:
             heapq.heappush(self._waiting, self._file_time(packet))
 
-    def of_frame(self, frame: "av.VideoFrame") -> float:
+    def of_frame(self, frame: av.VideoFrame) -> float:
         """Return when a frame is shown. Frames come in the order in which they are shown."""
         if self._waiting:
             self._most_waiting = self._most_waiting or len(self._waiting)
@@ -363,8 +360,8 @@ class _ShownTimes:
 
 
 def _decoded_packets(
-    container: "av.container.InputContainer", stream: "av.VideoStream"
-) -> Iterator[tuple["av.Packet", "list[av.VideoFrame] | None"]]:
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[tuple[av.Packet, list[av.VideoFrame] | None]]:
     """Yield each packet of a stream with the frames that the decoder then gives back.
 
     The frames are None where the packet cannot be decoded.
@@ -388,7 +385,7 @@ def _decoded_packets(
         yield packet, [frame for frame in frames if isinstance(frame, av.VideoFrame)]
 
 
-def _upright_pixels(frame: "av.VideoFrame", stream: "av.VideoStream") -> np.ndarray:
+def _upright_pixels(frame: av.VideoFrame, stream: av.VideoStream) -> np.ndarray:
     """Return a frame as one sees it: on white, stretched to square pixels, turned and mirrored."""
     if frame.colorspace == _UNKNOWN_COLOURS and frame.height >= HD_LINES:
         frame.colorspace = BT_709.number
