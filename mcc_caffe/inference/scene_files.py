@@ -106,10 +106,11 @@ class Scene(NamedTuple):
             UserError: The file gives it another size.
         """
         if self.size is not None and self.size != size:
-            turned = ": its EXIF orientation turns it, turn the boxes, too"
+            is_turned = self.size == size[::-1]
+            remedy = ": its EXIF orientation turns it, turn the boxes, too" if is_turned else ""
             raise UserError(
                 f"{path} is {size[0]} x {size[1]}, the file of boxes says "
-                f"{self.size[0]} x {self.size[1]}{turned * (self.size == size[::-1])}"
+                f"{self.size[0]} x {self.size[1]}{remedy}"
             )
 
 
@@ -282,7 +283,9 @@ def _check_pixels(path: Path, scenes: Sequence[Scene]) -> None:
     if not np.isfinite(corners).all():
         raise UserError(f"{path}: a bbox holds a number that is not finite: give pixels")
     sides = corners[:, 2:] - corners[:, :2]
-    for index in np.flatnonzero((sides < 0).any(axis=1))[:1]:
+    is_negative = (sides < 0).any(axis=1)
+    if is_negative.any():
+        index = is_negative.argmax()  # of the first
         raise UserError(
             f"{path}: the bbox {[*corners[index, :2].tolist(), *sides[index].tolist()]} has a "
             "side below 0: give x and y of the left top corner, width and height"
