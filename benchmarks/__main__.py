@@ -37,8 +37,9 @@ from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.figures import as_png
-from mcc_caffe.core.files import check_report, write_together
+from mcc_caffe.core.files import write_together
 from mcc_caffe.core.geometry import letterbox_affine
+from mcc_caffe.core.output_checks import check_report
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.evaluation_report import to_json

@@ -18,9 +18,9 @@ import numpy as np
 from mcc_caffe.caffe_io.onnx_model import count_parameters
 from mcc_caffe.core.commands import command_parser, positive_int, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_shipped
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.paper import VARIANTS, Variant
 from mcc_caffe.training.launcher import launch
 

@@ -24,7 +24,7 @@ from benchmarks import nets
 from benchmarks.timing import run_worker
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe, select_device
-from mcc_caffe.core.files import require_shipped
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.paper import PAPER_LEVELS
 from mcc_caffe.predictor import HandPredictor
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io.protobuf import messages, read_text
-from mcc_caffe.core.files import require_shipped
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.paper import (
     DATA_BLOB,
     HEATMAP_COUNT,

@@ -24,7 +24,7 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights, read_caffemodel
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_shipped
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.paper import VARIANTS
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcc_caffe.caffe_io.precision import PRECISION_VARIABLE
-from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_together
+from mcc_caffe.core.files import write_together
+from mcc_caffe.core.output_checks import check_folder, check_own_results, check_target
 
 
 def describe_machine(*facts: str) -> str:

@@ -31,9 +31,9 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
 from mcc_caffe.core.drawing import draw_pose
-from mcc_caffe.core.files import require_shipped
 from mcc_caffe.core.geometry import pyramid_windows
 from mcc_caffe.core.markdown import markdown_table
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
 from mcc_caffe.inference_run import InferenceRun, Job
 from mcc_caffe.paper import MINI, PAPER, PAPER_LEVELS, Variant

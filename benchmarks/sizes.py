@@ -32,8 +32,9 @@ from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
-from mcc_caffe.core.files import check_report, write_together
+from mcc_caffe.core.files import write_together
 from mcc_caffe.core.markdown import markdown_table
+from mcc_caffe.core.output_checks import check_report
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation import training_comparison
 from mcc_caffe.evaluation.ablation_report import format_mean

@@ -31,7 +31,7 @@ from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_shipped
+from mcc_caffe.core.shipped_files import require_shipped
 
 TABLE, ALLREDUCE = "training", "allreduce"
 LOSS_TOLERANCE = 1e-4  # relative

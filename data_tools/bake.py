@@ -55,7 +55,8 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_shipped, write_atomically
+from mcc_caffe.core.files import write_atomically
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import SampleSet

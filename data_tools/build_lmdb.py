@@ -29,8 +29,9 @@ from data_tools.readers.shared import sample_orientation
 from data_tools.sets import UPRIGHT, add_orientation_argument, find_divided_groups
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command, seed_number
 from mcc_caffe.core.errors import SampleError, UserError, shorten_list
-from mcc_caffe.core.files import check_not_inside, folder_being_written, replace_folder
+from mcc_caffe.core.output_checks import check_not_inside
 from mcc_caffe.core.ranks import Ranks, own_ranks
+from mcc_caffe.core.result_folders import folder_being_written, replace_folder
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.paper import TRAIN_IMAGES, VALIDATION_IMAGES

@@ -27,8 +27,9 @@ from data_tools import sets
 from data_tools.faults import FAULTS, WARNINGS, CheckedSample, check_sample, find_duplicates
 from data_tools.readers.base import Entry
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command
-from mcc_caffe.core.files import check_folder, check_own_results, write_together
+from mcc_caffe.core.files import write_together
 from mcc_caffe.core.hand import FINGERS, NAMES
+from mcc_caffe.core.output_checks import check_folder, check_own_results
 from mcc_caffe.data import sheet
 from mcc_caffe.paper import KEYPOINT_COUNT
 

@@ -43,9 +43,10 @@ from mcc_caffe.core.commands import (
     run_command,
     seed_number,
 )
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import cannot_write, locked, write_atomically
+from mcc_caffe.core.errors import UserError, cannot_write
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.core.ranks import shared_memory_errors
+from mcc_caffe.core.result_folders import locked
 
 MANIFEST = "manifest.json"
 GENERATOR = 3  # raised whenever the same seed gives other pictures

@@ -32,7 +32,8 @@ from mcc_caffe.core.commands import (
     run_command,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, locked
+from mcc_caffe.core.output_checks import check_folder
+from mcc_caffe.core.result_folders import locked
 from mcc_caffe.inference.input_files import (
     PassedOver,
     UnreadableError,

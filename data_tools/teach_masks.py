@@ -27,8 +27,8 @@ from data_tools.teachers import MaskTeacher
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.files import locked
 from mcc_caffe.core.hand import ENOUGH_KEYPOINTS
+from mcc_caffe.core.result_folders import locked
 from mcc_caffe.data.mask_files import encode_run_lengths
 
 _log = logging.getLogger(__name__)

@@ -36,13 +36,9 @@ from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.weights import fitting_layers, write_caffemodel
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import (
-    check_report,
-    file_sha256,
-    require_file,
-    require_shipped,
-    write_together,
-)
+from mcc_caffe.core.files import file_sha256, require_file, write_together
+from mcc_caffe.core.output_checks import check_report
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.data.sources import absolute_source
 from mcc_caffe.evaluation.ablation_report import (

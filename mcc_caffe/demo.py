@@ -24,7 +24,7 @@ from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.caffe_io.snapshots import weights_path
 from mcc_caffe.core.commands import command_parser, positive_int, run_command
-from mcc_caffe.core.files import empty_own_folder, locked
+from mcc_caffe.core.result_folders import empty_own_folder, locked
 from mcc_caffe.inference.video_writing import video_writer
 from mcc_caffe.training.child_process import run_training
 

@@ -40,7 +40,7 @@ from mcc_caffe.caffe_io.pycaffe import (
 )
 from mcc_caffe.caffe_io.weights import file_shapes
 from mcc_caffe.core.commands import command_parser, run_command
-from mcc_caffe.core.files import require_shipped
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.inference.engines.onnx_engine import import_onnxruntime
 from mcc_caffe.paper import LAST_STAGE, VARIANTS, stage_blob, stage_loss_blob
 

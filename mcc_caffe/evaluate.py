@@ -43,13 +43,8 @@ from mcc_caffe.core.commands import (
     run_command,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import (
-    check_folder,
-    check_own_results,
-    check_target,
-    require_file,
-    write_together,
-)
+from mcc_caffe.core.files import require_file, write_together
+from mcc_caffe.core.output_checks import check_folder, check_own_results, check_target
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.evaluation_report import (

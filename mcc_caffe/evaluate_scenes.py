@@ -41,8 +41,9 @@ from mcc_caffe.core.commands import (
     run_command,
 )
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.files import check_folder, check_own_results, check_target, write_atomically
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.core.markdown import markdown_table
+from mcc_caffe.core.output_checks import check_folder, check_own_results, check_target
 from mcc_caffe.evaluation.evaluation_report import RESULTS, to_json
 from mcc_caffe.evaluation.model_names import check_names, short_names
 from mcc_caffe.evaluation.prediction_runner import held_out_entries

@@ -42,13 +42,8 @@ from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import describe, encode_caffemodel, fitting_layers
 from mcc_caffe.core.commands import add_network_options, command_parser, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import (
-    check_distinct,
-    check_output,
-    starts_with,
-    write_atomically,
-    write_together,
-)
+from mcc_caffe.core.files import starts_with, write_atomically, write_together
+from mcc_caffe.core.output_checks import check_distinct, check_output
 from mcc_caffe.inference.engines import choose_engine
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
 from mcc_caffe.inference.engines.onnx_engine import open_session

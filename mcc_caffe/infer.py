@@ -38,7 +38,7 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder
+from mcc_caffe.core.output_checks import check_folder
 from mcc_caffe.core.ranks import Ranks, own_ranks
 from mcc_caffe.inference.engines import add_engine_options
 from mcc_caffe.inference.engines.base import title_of

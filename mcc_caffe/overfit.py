@@ -16,8 +16,8 @@ from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.caffe_io.snapshots import weights_path
 from mcc_caffe.core.commands import command_parser, positive_int, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import empty_own_folder, locked
 from mcc_caffe.core.geometry import lie_inside
+from mcc_caffe.core.result_folders import empty_own_folder, locked
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.evaluation.metrics import pck

@@ -28,8 +28,9 @@ from mcc_caffe.caffe_io.run_folder import data_layer_settings, run_input_size
 from mcc_caffe.caffe_io.weights import read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_output, require_file, write_atomically
+from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOX_LAYERS
+from mcc_caffe.core.output_checks import check_output
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import MIXED, OPENERS, mixture_shares
 from mcc_caffe.paper import NET_NAME, VARIANTS

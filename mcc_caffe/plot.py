@@ -20,8 +20,9 @@ from mcc_caffe.caffe_io.run_folder import LOG_FILE
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.figures import as_png, pyplot
-from mcc_caffe.core.files import check_output, write_atomically
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.core.images import is_png_of
+from mcc_caffe.core.output_checks import check_output
 from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.paper import MASK_LOSS_BLOB
 from mcc_caffe.training.run_log import LogLine, read_log

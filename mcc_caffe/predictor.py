@@ -20,11 +20,12 @@ import numpy as np
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.weights import describe, file_shapes
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import file_stamp, require_file, require_shipped
+from mcc_caffe.core.files import file_stamp, require_file
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
 from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.core.keypoint_labels import as_real_numbers
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import Engine
 from mcc_caffe.inference.engines.timed import TimedNetwork

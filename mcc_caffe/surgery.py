@@ -43,7 +43,9 @@ from mcc_caffe.caffe_io.weights import (
 )
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.errors import shorten_list
-from mcc_caffe.core.files import atomic_write, check_output, require_shipped
+from mcc_caffe.core.files import atomic_write
+from mcc_caffe.core.output_checks import check_output
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.paper import (
     BACKGROUND_INDEX,
     HEATMAP_COUNT,

@@ -59,8 +59,10 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, check_own_results, locked, write_atomically
+from mcc_caffe.core.files import write_atomically
+from mcc_caffe.core.output_checks import check_folder, check_own_results
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
+from mcc_caffe.core.result_folders import locked
 from mcc_caffe.core.start import INTERRUPTED, end_at_next_signal
 from mcc_caffe.data.sources import count_samples, open_source
 from mcc_caffe.paper import ABLATION_OF_STAGE, MINI, PAPER, VARIANTS

@@ -37,8 +37,9 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError, shorten_list
-from mcc_caffe.core.files import check_output, require_file, write_atomically
+from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.core.hand_boxes import BOXES_BLOB, covered_share
+from mcc_caffe.core.output_checks import check_output
 from mcc_caffe.inference.scene_files import Scene, read_scenes
 from mcc_caffe.training.box_head import (
     BATCH_SIZE,

@@ -85,7 +85,7 @@ def test_metadata_and_readme_are_fit_for_an_index(packages, site):
 
 def test_the_wheel_carries_prototxts_solvers_and_weights_and_finds_them(site):
     code = (
-        "from mcc_caffe.core.files import require_shipped; "
+        "from mcc_caffe.core.shipped_files import require_shipped; "
         "from mcc_caffe.caffe_io.default_weights import shipped_weights; "
         "print(require_shipped('prototxt/paper/deploy.prototxt'), "
         "require_shipped('solver/mini/solver.prototxt'), "

@@ -26,7 +26,8 @@ from caffe_build import check
 from data_tools import sets
 from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_output, starts_with
+from mcc_caffe.core.files import starts_with
+from mcc_caffe.core.output_checks import check_output
 from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.predictions_file import write_predictions
 from mcc_caffe.paper import KEYPOINT_COUNT

@@ -5,7 +5,7 @@ from pathlib import Path
 from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.caffe_io.snapshots import weights_files
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import find_shipped
+from mcc_caffe.core.shipped_files import find_shipped
 from mcc_caffe.paper import VARIANTS
 
 

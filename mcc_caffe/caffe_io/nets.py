@@ -6,7 +6,8 @@ from typing import Any
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import file_shapes
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_file, require_shipped
+from mcc_caffe.core.files import require_file
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.paper import ABLATION_OF_STAGE, ABLATIONS, IMAGE_BLOB, file_suffix
 
 

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Sequence
+from pathlib import Path
 
 # The numbers of OSErrors that say that a disk, a quota or a limit on files is reached.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -27,6 +28,20 @@ class UserError(Exception):
 
 class SampleError(UserError):
     """A sample that cannot be used; the message names it and says why."""
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """Make the error that says that a path cannot be written, why, and what to do."""
+    reason = error.strerror or str(error)
+    if error.errno in NO_ROOM:
+        remedy = "make room, or give another folder"
+    elif error.errno == errno.ENAMETOOLONG:
+        remedy = "give a shorter name"
+    elif error.errno == errno.ENOENT:
+        remedy = "make its folder, or give another"
+    else:
+        remedy = "give a path that you may write to"
+    return UserError(f"{path} cannot be written ({reason}): {remedy}")
 
 
 def shorten_list(names: Sequence[str]) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 
 from mcc_caffe.core.drawing import draw_skeleton
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_output
 from mcc_caffe.core.geometry import apply, resize_affine
 from mcc_caffe.core.hand import FINGERS, NAMES
 from mcc_caffe.core.images import is_png_of, marked_png
+from mcc_caffe.core.output_checks import check_output
 from mcc_caffe.data.samples import Sample
 
 TILE = 240  # pixels, side of an image's tile

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import lmdb
 
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.files import folder_being_written, write_atomically
+from mcc_caffe.core.files import write_atomically
+from mcc_caffe.core.result_folders import folder_being_written
 from mcc_caffe.data.mask_files import header_size
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, INFO, Sample
 

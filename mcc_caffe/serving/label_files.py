@@ -26,13 +26,8 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from mcc_caffe.core.errors import UserError, escape_unprintable
-from mcc_caffe.core.files import (
-    LABELS_FOLDER,
-    LABELS_STATE,
-    check_folder,
-    replaced_together,
-    write_together,
-)
+from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE, replaced_together, write_together
+from mcc_caffe.core.output_checks import check_folder
 from mcc_caffe.inference.input_files import (
     PassedOver,
     UnreadableError,

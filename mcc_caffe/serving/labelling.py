@@ -19,7 +19,8 @@ import cv2
 
 from data_tools.taught_set import read_photographs
 from mcc_caffe.core.errors import UserError, escape_unprintable
-from mcc_caffe.core.files import LABELS_FOLDER, locked
+from mcc_caffe.core.files import LABELS_FOLDER
+from mcc_caffe.core.result_folders import locked
 from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.serving.label_documents import Answer, SavedLabels, Split, Status
 from mcc_caffe.serving.label_export import LabelExport, choose_split

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import check_folder, check_not_inside, folder_being_written
+from mcc_caffe.core.output_checks import check_folder, check_not_inside
+from mcc_caffe.core.result_folders import folder_being_written
 from mcc_caffe.serving.model import WebModel
 
 STATIC = Path(__file__).parent / "static"

@@ -13,7 +13,6 @@ from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.commands import progress_bar
-from mcc_caffe.core.files import require_shipped
 from mcc_caffe.core.hand_boxes import (
     BOX_FEATURES_BLOB,
     BOXES_BLOB,
@@ -23,6 +22,7 @@ from mcc_caffe.core.hand_boxes import (
     SIDES_BLOB,
     SIDES_LOSS_BLOB,
 )
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.paper import IMAGE_BLOB, STRIDE
 from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
 

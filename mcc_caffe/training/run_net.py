@@ -12,7 +12,8 @@ from mcc_caffe.caffe_io.run_folder import NET_FILE, SNAPSHOTS, SOLVER_FILE, find
 from mcc_caffe.caffe_io.trial_build import SOLVER, try_build
 from mcc_caffe.caffe_io.weights import WeightsError, file_shapes
 from mcc_caffe.core.errors import UserError, shorten_list
-from mcc_caffe.core.files import find_shipped, require_file, require_shipped, write_together
+from mcc_caffe.core.files import require_file, write_together
+from mcc_caffe.core.shipped_files import find_shipped, require_shipped
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import absolute_source
 from mcc_caffe.paper import ABLATION_OF_STAGE, POSE_STAGES, file_suffix, find_variant

@@ -221,7 +221,7 @@ def test_a_full_disk_names_what_was_to_be_written_on_it(write, tmp_path):
 import resource, sys
 from pathlib import Path
 from mcc_caffe.core.commands import run_command
-from mcc_caffe.core.files import empty_own_folder, locked
+from mcc_caffe.core.result_folders import empty_own_folder, locked
 out = Path(sys.argv[1])
 def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

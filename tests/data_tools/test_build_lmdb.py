@@ -18,7 +18,7 @@ from data_tools.readers.onehand10k import OneHand10KEntry, format_label, make_en
 from data_tools.readers.rhd import RhdEntry
 from data_tools.sets import open_sets
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import folder_being_written
+from mcc_caffe.core.result_folders import folder_being_written
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId, run_models
 from tests.support.commands import run, start, wait_for

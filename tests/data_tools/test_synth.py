@@ -19,7 +19,7 @@ from data_tools.hands.picture import PictureOptions, render_picture
 from data_tools.hands.truth import format_truth
 from data_tools.readers import onehand10k
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import locked
+from mcc_caffe.core.result_folders import locked
 from mcc_caffe.data.samples import SampleSet
 from tests.support.commands import run
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_shipped
+from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.paper import HEATMAP_COUNT, MAX_INPUT_SIZE, STRIDE, VARIANTS
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import cannot_write, folder_being_written, replace_folder
+from mcc_caffe.core.errors import UserError, cannot_write
+from mcc_caffe.core.result_folders import folder_being_written, replace_folder
 from mcc_caffe.inference.formats.base import (
     HandRecord,
     ImageRecord,
