@@ -925,22 +925,30 @@ def test_a_held_key_is_one_change(new_page, shared_url, key):
     page.wait_for_selector("#undo[aria-disabled=true]")
 
 
-@pytest.mark.parametrize("breaks", ["no JavaScript", "no saver.js"])
-def test_a_page_that_does_not_run_says_nothing_of_saving(browser, shared_url, breaks):
-    with browser.new_context(java_script_enabled=breaks != "no JavaScript") as context:
+def test_a_page_without_javascript_says_nothing_of_saving(browser, shared_url):
+    with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
-        page.route("**/saver.js", lambda route: route.abort())
         page.goto(shared_url)
-        assert page.inner_text("#saved") == ""
-        assert page.is_visible("noscript") == (breaks == "no JavaScript")
+        assert page.inner_text("#saved") == "" and page.is_visible("noscript")
+
+
+@pytest.mark.parametrize("name", ["main.js", "saver.js"])
+def test_a_module_of_the_page_that_cannot_be_loaded_is_told(new_page, shared_url, name):
+    page = new_page("about:blank")
+    page.route(f"**/label/{name}", lambda route: route.abort())
+    page.goto(shared_url)
+    page.wait_for_selector("#saved[data-state=failed]")
+    message = page.inner_text("#saved")
+    assert message.startswith("The page could not start (") and "/label/main.js" in message
+    assert page.is_hidden("noscript")
 
 
 def test_the_picture_is_described_while_the_list_of_keys_is_closed(new_page, shared_url):
     page = LabelPage(new_page(shared_url)).page
     session = page.context.new_cdp_session(page)
     root = session.send("DOM.getDocument")["root"]["nodeId"]
-    found = session.send("Accessibility.queryAXTree", {"nodeId": root, "role": "application"})
-    [picture] = found["nodes"]
+    matches = session.send("Accessibility.queryAXTree", {"nodeId": root, "role": "application"})
+    [picture] = matches["nodes"]
     assert "arrows move the chosen point" in picture["description"]["value"]
     toolbars = session.send("Accessibility.queryAXTree", {"nodeId": root, "role": "toolbar"})
     assert not toolbars["nodes"], "a toolbar promises that arrows go through it"
