@@ -359,6 +359,10 @@ def test_what_is_no_record_of_coco_gives_one_line(tmp_path):
             PredictionsFile(write_coco(tmp_path, [result, other]))
         with pytest.raises(UserError, match="coco_images.json cannot be read .TypeError."):
             PredictionsFile(write_coco(tmp_path, [result], [other]))
+    deep = json.loads("[" * 40 + "]" * 40)  # more dimensions than NumPy goes through
+    for name in ("score", "bbox", "keypoints"):
+        with pytest.raises(UserError, match="entry 1 "):
+            PredictionsFile(write_coco(tmp_path, [result, {**result, name: deep}]))
     path = write_coco(tmp_path, [result])
     (tmp_path / "coco_images.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="coco_images.json cannot be read .RecursionError."):

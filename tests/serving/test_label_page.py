@@ -726,7 +726,7 @@ def test_the_focus_goes_to_the_picture_with_a_choice(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page = label.page
     choices = (
-        *("#next", "#previous", "[data-tool=brush]", "[data-tool=points]"),
+        *("[data-tool=brush]", "[data-tool=points]"),
         *("#points li:nth-child(3) button", "#pictures button[aria-current=false]"),
     )
     for choice in choices:
@@ -734,10 +734,44 @@ def test_the_focus_goes_to_the_picture_with_a_choice(new_page, shared_url):
             page.locator(choice).focus()
             label.press(key)
             assert focused(page) == "picture", choice
-    for control in ("zoom-in", "zoom-out", "fit", "show-mask", "missing", "restart", "undo"):
+    view = ("zoom-in", "zoom-out", "fit", "show-mask")
+    for control in ("next", *view, "missing", "restart", "undo"):
         page.locator(f"#{control}").focus()
         label.press("Space")
         assert focused(page) == control
+
+
+def test_no_hand_pressed_twice_by_key_is_said_of_two_pictures(new_page, folder):
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
+        label = LabelPage(new_page(url))
+        keys = [label.key()]
+        label.page.locator("#none").focus()
+        for _ in range(2):
+            label.look()
+            label.press("Enter")
+            label.wait_for_another(*keys)
+            keys.append(label.key())
+        assert focused(label.page) == "none"
+        after = statuses(label)
+        assert [after[key] for key in keys] == ["none", "none", "open"]
+
+
+@pytest.mark.parametrize("choice", ["[data-tool=brush]", "#points li:nth-child(3) button"])
+def test_a_choice_pressed_twice_by_key_finishes_no_picture(new_page, shared_url, choice):
+    label = LabelPage(new_page(shared_url))
+    first, before = label.key(), statuses(label)
+    label.look()
+    label.page.locator(choice).focus()
+    label.press("Enter", "Enter")
+    label.page.wait_for_timeout(300)
+    assert label.key() == first and statuses(label) == before
+
+
+def test_the_address_names_the_open_picture(new_page, shared_url):
+    label = LabelPage(new_page(shared_url))
+    first = label.key()
+    label.page.evaluate("location.hash = 'zzz'")
+    label.wait_for(first)
 
 
 def test_undo_and_redo_keep_the_focus_where_nothing_is_left(new_page, shared_url):
@@ -767,8 +801,8 @@ def test_the_page_says_what_undo_and_redo_have_changed(new_page, shared_url):
     label.press("Control+z")
     assert page.text_content("#message") == "Undone: the mask."
     label.press("Control+z")
-    place = wrist_text(wrist).removeprefix("wrist: ")
-    assert page.text_content("#message") == f"Undone: wrist ({place})."
+    position = wrist_text(wrist).removeprefix("wrist: ")
+    assert page.text_content("#message") == f"Undone: wrist ({position})."
     label.press("Control+y")
     assert page.text_content("#message").startswith("Redone: wrist (")
     label.press("e")
@@ -940,6 +974,7 @@ def test_a_module_of_the_page_that_cannot_be_loaded_is_told(new_page, shared_url
     page.wait_for_selector("#saved[data-state=failed]")
     message = page.inner_text("#saved")
     assert message.startswith("The page could not start (") and "/label/main.js" in message
+    assert page.text_content("#saving-speech") == message
     assert page.is_hidden("noscript")
 
 

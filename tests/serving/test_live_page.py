@@ -308,6 +308,8 @@ def test_a_camera_that_is_unplugged_is_told(page, streams):
 # Chooses a camera that is not there, as one that was unplugged after the list was made.
 _CHOOSE_MISSING_CAMERA = """() => {
     const list = document.getElementById('cameras');
+    document.getElementById('camera-choice').hidden = false;
+    list.focus();
     list.add(new Option('unplugged', 'ab'.repeat(32), false, true));
     list.dispatchEvent(new Event('change'));
 }"""
@@ -325,6 +327,7 @@ def test_a_camera_of_the_list_that_is_gone_is_told_and_leaves_the_list(page, is_
     assert page.inner_text("#camera") == ("Stop" if is_another_running else "Start") + " camera"
     cameras = "[...document.getElementById('cameras').options].map((option) => option.label)"
     assert len(page.evaluate(cameras)) == 1 and "unplugged" not in page.evaluate(cameras)
+    assert page.evaluate("document.activeElement.id") == "camera"  # a list of one is hidden
 
 
 def test_the_camera_button_says_by_its_words_alone_whether_the_camera_runs(page):
@@ -878,7 +881,7 @@ def test_a_clipboard_that_takes_nothing_is_told(page, clipboard, problem):
     page.wait_for_selector("#problem:visible")
     page.evaluate("() => { delete navigator.clipboard; }")
     assert page.inner_text("#problem") == f"Problem: {problem}."
-    assert page.text_content("#status") == ""
+    assert page.text_content("#status") == "dark.png: no hand is found."
     copied_report(page)
     assert page.is_hidden("#problem")
 

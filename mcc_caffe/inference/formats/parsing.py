@@ -29,7 +29,7 @@ def as_numbers(values: Any) -> np.ndarray:
         OverflowError: A number is too large.
     """
     numbers = np.array(values, object)
-    for number in numbers.flat:
+    for number in numbers.ravel():  # `flat` goes through 32 dimensions at most
         if number is not None and type(number) not in (int, float):
             raise ValueError(f"{ascii(number)[:60]} is no number")
     return numbers.astype(np.float64)

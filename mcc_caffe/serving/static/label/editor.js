@@ -91,6 +91,7 @@ export class Editor extends EventTarget {
   }
 
   setTool(tool) {
+    if (tool === this.tool) return;
     this.tool = tool;
     this.#tell("tool");
     this.#tell("view");

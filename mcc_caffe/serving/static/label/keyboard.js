@@ -8,8 +8,8 @@ const STEP = 1; // pixels of the picture
 const LONG_STEP = 10;
 const SINGLE_KEYS = ["enter", " ", "m", "n", "p", "x"]; // which act once while they are held
 const CONTROLS = "button, summary, input, label";
-// What a person who has chosen these does next, is done in the picture.
-const CHOICES = "#previous, #next, #done, #none, [data-tool], li button";
+// After these a person goes on in the picture. Next, Done and No hand are pressed again and again.
+const CHOICES = "[data-tool], li button";
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**

@@ -32,6 +32,7 @@ const unloaded = new Set(); // keys of pictures that could not be opened
 let wantedKey = null; // of the picture that is open or being opened
 let loadings = 0; // of pictures so far; of two that overlap the later one counts
 let openedAt = 0; // when the open picture was first shown, as performance.now() counts
+let focusedAt = 0; // when the canvas last got the focus, counted likewise
 let isDue = false; // whether the editor is drawn before the next frame
 let listProblem = ""; // why the list could not be loaded
 let spoken = ""; // what was last said of the chosen point
@@ -92,7 +93,7 @@ async function load(key, note = "") {
     if (!unsaved) saver.setRevision(key, picture.revision);
     if (!isReload || isFileChanged) openedAt = performance.now();
     editor.open(picture, image, unsaved?.labels ?? picture.labels);
-    history.replaceState(null, "", `#${key}`);
+    showAddress();
     if (document.activeElement === document.body) canvas.focus({ preventScroll: true });
     say(isFileChanged ? `The picture ${picture.name} is another one now: ${CHANGED_ADVICE}` : note);
   } catch (error) {
@@ -102,6 +103,7 @@ async function load(key, note = "") {
       setTimeout(() => loading === loadings && load(key, note), RETRY);
     } else {
       unloaded.add(key);
+      showAddress();
       wantedKey = editor.picture?.key ?? null;
       if (!wantedKey) openFirst();
     }
@@ -118,6 +120,11 @@ async function loadNewest(key) {
     if (saver.has(key) || saver.revision(key) === revision) return { picture, image };
     image.close();
   }
+}
+
+/** Let the address name the open picture. */
+function showAddress() {
+  if (editor.picture) history.replaceState(null, "", `#${editor.picture.key}`);
 }
 
 /** Return the picture that the address names. */
@@ -147,11 +154,12 @@ function turn(step) {
 
 /**
  * Give the open picture a status and open the next one that is still to be labelled. Nothing
- * happens while that one is being opened, or has only just been shown.
+ * happens while that one is being opened, or has only just been shown, or where the canvas has only
+ * just got the focus.
  */
 function finish(status) {
   if (!editor.picture || wantedKey !== editor.picture.key) return;
-  if (performance.now() - openedAt < SHORTEST_LOOK) return;
+  if (performance.now() - Math.max(openedAt, focusedAt) < SHORTEST_LOOK) return;
   const gap = status === "done" ? findGap(editor.labels) : "";
   if (gap) return say(gap);
   if (editor.labels.status !== status) editor.setStatus(status);
@@ -251,6 +259,9 @@ function listen() {
   document.addEventListener("click", () => editor.isInGesture && editor.endGesture(), true);
   listenToPointer(canvas, editor, redraw);
   listenToKeys(canvas, editor, actions);
+  canvas.addEventListener("focus", () => {
+    focusedAt = performance.now();
+  });
   new ResizeObserver(() => {
     const density = window.devicePixelRatio;
     canvas.width = Math.round(canvas.clientWidth * density);
@@ -261,6 +272,7 @@ function listen() {
   window.addEventListener("hashchange", () => {
     const picture = addressedPicture(overview.pictures);
     if (picture) open(picture.key);
+    else showAddress();
   });
   window.addEventListener("beforeunload", (event) => {
     if (!saver.isIdle) event.preventDefault();

@@ -1,9 +1,10 @@
 /** Starts the labelling page, and says so where it cannot. It imports nothing that may be missing. */
 
 import("./main.js").catch((error) => {
-  const saved = document.getElementById("saved");
-  saved.dataset.state = "failed";
-  saved.textContent =
+  const text =
     `The page could not start (${error.message}; the browser's console says more): ` +
     "check that the server runs, then load the page again.";
+  document.getElementById("saved").dataset.state = "failed";
+  // Screen readers read the second aloud.
+  for (const id of ["saved", "saving-speech"]) document.getElementById(id).textContent = text;
 });

@@ -35,7 +35,7 @@ export function makeToolbar(editor, actions) {
   }
 
   return () => {
-    // They are not `disabled`, with which the one that was just pressed would lose the focus.
+    // A button that becomes disabled would lose the focus.
     element("undo").ariaDisabled = String(!editor.canUndo);
     element("redo").ariaDisabled = String(!editor.canRedo);
     element("reopen").ariaDisabled = String(!editor.isFinished);

@@ -263,10 +263,13 @@ function showSpeed({ seconds }) {
 /** List the cameras that there are; the one that is shown, if any, is selected. */
 async function showCameras() {
   const cameras = await listCameras();
+  const hasFocus = document.activeElement === controls.cameras;
   controls.cameras.replaceChildren(
     ...cameras.map(([id, name]) => new Option(name, id, false, id === source?.deviceId)),
   );
   element("camera-choice").hidden = cameras.length < 2;
+  // What is hidden loses the focus.
+  if (hasFocus && cameras.length < 2) controls.camera.focus();
 }
 
 function report() {
@@ -283,7 +286,9 @@ async function copyReport() {
     await copyText(report());
     holdStatus("The keypoints are in the clipboard.");
   } catch (error) {
-    showFailure(error);
+    heldUntil = 0;
+    redraw(); // the status says again what the picture shows, not what an earlier copy did
+    showProblem(error);
   }
 }
 
