@@ -139,7 +139,7 @@ class LabelFile:
         self._path = folder / LABELS
         self._stamp = stamp
         self._text = None if stamp is None else json.dumps(content)  # what the file holds
-        self._last_written = time.monotonic()
+        self._last_look = time.monotonic()
 
     @classmethod
     def read(cls, folder: Path) -> "LabelFile":
@@ -171,6 +171,7 @@ class LabelFile:
             UserError: Somebody else has changed it since it was read or written here, or it cannot
                 be written.
         """
+        self._last_look = time.monotonic()
         text = json.dumps(self.content)
         if text == self._text:
             return
@@ -181,11 +182,10 @@ class LabelFile:
             file.flush()
             stamp = file_stamp(partial)  # once it has its name, somebody may replace it
         self._text, self._stamp = text, stamp
-        self._last_written = time.monotonic()
 
     def write_if_due(self) -> None:
-        """Write the file if more than 20 seconds have passed since it was last written."""
-        if time.monotonic() - self._last_written > _WRITE_SECONDS:
+        """Write the file if more than 20 seconds have passed since `write` last looked."""
+        if time.monotonic() - self._last_look > _WRITE_SECONDS:
             self.write()
 
 

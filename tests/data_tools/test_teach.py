@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
+import time
 from types import SimpleNamespace
 
 import cv2
@@ -247,6 +248,25 @@ def test_corrections_made_while_the_labels_are_read_are_not_written_over(
     with pytest.raises(UserError, match="was changed while this command ran"):
         label(photos, out)
     assert (out / "hands.json").read_text() == corrected
+
+
+def test_labels_that_stay_as_they_are_are_compared_every_20_seconds(tmp_path, monkeypatch):
+    """To compare the labels of many hands takes long, so that it is not done at every hand."""
+    labels = taught_set.LabelFile(tmp_path, {"images": []})
+    labels.write()
+    texts = []
+
+    def count_dumps(content):
+        texts.append(json.dumps(content))
+        return texts[-1]
+
+    start = time.monotonic()
+    monkeypatch.setattr(taught_set, "json", SimpleNamespace(dumps=count_dumps))
+    for seconds, comparisons in ((10, 0), (21, 1), (22, 1), (40, 1), (42, 2)):
+        now = SimpleNamespace(monotonic=lambda seconds=seconds: start + seconds)
+        monkeypatch.setattr(taught_set, "time", now)
+        labels.write_if_due()
+        assert len(texts) == comparisons
 
 
 def test_a_photograph_that_is_added_again_overwrites_no_crop(tmp_path):
