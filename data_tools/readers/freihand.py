@@ -9,7 +9,7 @@ where a set has only some of them. The labels of the evaluation came out later, 
 A keypoint is K xyz, divided by its third coordinate. One that falls outside the picture is missing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +42,8 @@ class FreihandEntry(Entry):
     """One picture, and the labels of its whole split, one for each hand."""
 
     picture_path: Path
-    cameras: list
-    hands: list
+    cameras: list = field(repr=False)
+    hands: list = field(repr=False)
 
     @property
     def location(self) -> str:

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,9 @@ class Sample:
     """
 
     key: str
-    image_bytes: bytes
-    mask_png: bytes | None
-    keypoints: np.ndarray
+    image_bytes: bytes = field(repr=False)
+    mask_png: bytes | None = field(repr=False)
+    keypoints: np.ndarray = field(repr=False)
     outside: tuple[tuple[int, float, float], ...] = ()
     picture_box: tuple[int, int, int, int] | None = None
     is_crop: bool | None = None

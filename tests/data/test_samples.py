@@ -69,6 +69,12 @@ def test_a_sample_equals_itself_alone_and_can_be_a_key(drawn_set):
     assert {sample: 1, again: 2}[again] == 2
 
 
+def test_a_sample_is_printed_without_its_picture_and_labels(drawn_samples):
+    sample = drawn_samples[0]
+    text = repr(sample)
+    assert f"key={sample.key!r}" in text and len(text) < 200
+
+
 def test_exif_orientation_is_ignored():
     """The labels refer to the pixels as stored."""
     assert Sample("x", turned_jpeg(), None, np.zeros((21, 3))).image().shape == (20, 40, 3)

@@ -37,6 +37,12 @@ def test_freihand_projection(tmp_path):
     ]  # behind the camera
 
 
+def test_an_entry_is_printed_without_the_labels_of_its_split(tmp_path):
+    entry = freihand_set(tmp_path, [[[0, 0, 1.0]] * 21] * 100, [0])[0]
+    text = repr(entry)
+    assert "00000000.jpg" in text and "[" not in text
+
+
 def test_freihand_labels_and_masks_repeat(tmp_path):
     """Picture 65,121 has those of 65,121 - 2 x 32,560 = 1, however many labels lie there."""
     hands = [[[0.1 * label, 0, 1.0]] * 21 for label in range(3)]
