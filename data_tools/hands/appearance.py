@@ -1,13 +1,11 @@
 """Draws how a hand looks: skin, nails, sleeve and light, and what of it is fixed to the mesh."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from data_tools.hands import vertex_layout
 from data_tools.hands.hand_mesh import BONES, IS_HAND, HandMesh, Rest, bone_points
 from data_tools.hands.hand_pose import THUMB_HINGE, perpendicular
-from data_tools.hands.render import Appearance, Light
+from data_tools.hands.render import Appearance, Light, to_linear
 from data_tools.hands.splits import draw_for_split
 
 # sRGB of the back of the hand, from light to dark; people lie between two neighbours.
@@ -47,10 +45,10 @@ def random_appearance(rng: np.random.Generator, split: str) -> Appearance:
     position = draw_for_split(rng, split) * (len(TONES) - 1.001)  # between two of TONES
     index = int(position)
     tone = TONES[index] + (TONES[index + 1] - TONES[index]) * (position % 1)
-    back = _linear(np.clip(tone + rng.normal(0, 0.025, 3), 0.02, 1)) * rng.uniform(0.85, 1.1)
+    back = to_linear(np.clip(tone + rng.normal(0, 0.025, 3), 0.02, 1)) * rng.uniform(0.85, 1.1)
     darkness = position / (len(TONES) - 1)
     pink = back * (1.06, 0.9, 0.88)
-    palm = pink + (_linear(PALM_OF_DARK) - pink) * 0.75 * darkness
+    palm = pink + (to_linear(PALM_OF_DARK) - pink) * 0.75 * darkness
     nail = np.clip(palm * (1.15, 1.05, 1.08) + 0.02, 0, 1)
     if rng.random() < 0.1:
         nail = rng.uniform(0, 0.8, 3)  # painted
@@ -73,7 +71,7 @@ def random_appearance(rng: np.random.Generator, split: str) -> Appearance:
         back=back,
         palm=palm,
         nail=nail,
-        cloth=_linear(cloth),
+        cloth=to_linear(cloth),
         lights=lights,
         ambient=ambient,
         bounce=ambient * rng.uniform(0.3, 0.9) * draw_warmth(),
@@ -184,8 +182,3 @@ def paint_vertices(mesh: HandMesh) -> np.ndarray:
     vertices[:, vertex_layout.ARM] = smooth @ arm_positions(mesh, rest)
     vertices[:, vertex_layout.OPENNESS] = 1.0
     return vertices
-
-
-def _linear(srgb: np.ndarray) -> np.ndarray:
-    """Linear RGB of sRGB, by the usual power."""
-    return np.asarray(srgb) ** 2.2

@@ -9,8 +9,6 @@ no known copyright restrictions are used. The wallpapers are used where they are
 is given.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 from pathlib import Path
@@ -18,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.hands.hand_mesh import SetupError
+from mcc_caffe.core.errors import UserError
 
 BUNDLED = {
     "Train": (
@@ -74,7 +72,7 @@ def list_photographs(split: str) -> tuple[str, ...]:
     """Return the paths of the installed photographs of "Train" or "Test".
 
     Raises:
-        SetupError: scikit-image is missing.
+        UserError: scikit-image is missing.
     """
     spec = importlib.util.find_spec("skimage")
     folder = (
@@ -84,7 +82,7 @@ def list_photographs(split: str) -> tuple[str, ...]:
     )
     for name in BUNDLED[split]:
         if not (folder / name).is_file():
-            raise SetupError(
+            raise UserError(
                 f"the photograph {name} of scikit-image was not found; "
                 "run: pip install 'scikit-image>=0.20,<0.27'"
             )
@@ -98,7 +96,7 @@ def _load_photograph(path: str) -> np.ndarray:
     """Load a photograph, HxWx3 uint8 BGR, its longer side at most LARGEST."""
     picture = cv2.imread(path)
     if picture is None:
-        raise SetupError(
+        raise UserError(
             f"the photograph {path} cannot be decoded: install the package it belongs to again"
         )
     scale = LARGEST / max(picture.shape[:2])
@@ -223,7 +221,7 @@ def _paint_plain(rng: np.random.Generator, height: int, width: int) -> np.ndarra
 
 
 def _smooth_noise(rng: np.random.Generator, height: int, width: int, cells: float) -> np.ndarray:
-    """Smooth noise (height, width) in about [-1, 1], with `cells` cells along the longer side."""
+    """Draw smooth noise (height, width), about -1 to 1, of `cells` cells on the longer side."""
     step = max(height, width) / cells
     grid = rng.uniform(-1, 1, (int(height / step) + 3, int(width / step) + 3)).astype(np.float32)
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -238,7 +236,7 @@ def _add_grain(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 
 
 def _blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Two colours (3,) mixed by the share (HxW) of the second one."""
+    """Mix two colours (3,) by the share (HxW) of the second one."""
     return first + (second - first) * share[..., None]
 
 
@@ -251,7 +249,7 @@ def _paint_gradient(rng: np.random.Generator, height: int, width: int) -> np.nda
 
 
 def _paint_clouds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Two colours in clouds of several sizes."""
+    """Paint two colours in clouds of several sizes."""
     cells, total = rng.uniform(1.5, 6), np.zeros((height, width), np.float32)
     for octave in range(5):
         total += (
@@ -262,7 +260,7 @@ def _paint_clouds(rng: np.random.Generator, height: int, width: int) -> np.ndarr
 
 
 def _paint_stripes(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Bent stripes of two colours."""
+    """Paint bent stripes of two colours."""
     angle, period = rng.uniform(0, np.pi), max(height, width) / rng.uniform(3, 40)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     phase = (x * np.cos(angle) + y * np.sin(angle)) / period + rng.uniform(0, 0.5) * _smooth_noise(
@@ -288,7 +286,7 @@ def _paint_checkers(rng: np.random.Generator, height: int, width: int) -> np.nda
 
 
 def _paint_shapes(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Boxes, discs and polygons over each other: a cluttered table."""
+    """Paint boxes, discs and polygons over each other, as on a cluttered table."""
     picture, size = _paint_plain(rng, height, width), max(height, width)
     for _ in range(rng.integers(4, 30)):
         corners = rng.uniform(0, 1, 2) * (width, height) + rng.normal(

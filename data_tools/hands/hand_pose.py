@@ -6,8 +6,6 @@ by the direction of its metacarpal: `raise_` out of the palm's plane and `open_`
 finger, within that plane.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -234,7 +232,12 @@ def collision_depth(transforms: np.ndarray, rest: Rest) -> float:
 def _thumb_rotations(
     angles: np.ndarray, joints: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rotations of the thumb's bones. angles: Pose.thumb; joints: its own at rest (4, 3)."""
+    """Return the rotations of the thumb's three bones.
+
+    Args:
+        angles: `Pose.thumb`.
+        joints: (4, 3) of the thumb at rest.
+    """
     bones = normalize_rows(np.diff(joints, axis=0))
     raise_, open_ = np.radians(angles[:2])
     aim = np.array([np.cos(raise_) * np.sin(open_), np.cos(raise_) * np.cos(open_), np.sin(raise_)])
@@ -245,7 +248,7 @@ def _thumb_rotations(
 
 
 def _elbow_axis(rest: Rest) -> np.ndarray:
-    """Any axis across the forearm serves: the camera looks at the hand."""
+    """Return an axis across the forearm; any serves, as the camera looks at the hand."""
     return perpendicular(np.array([1.0, 0.0, 0.0]), rest.heads[BONES.index("upperarm")])
 
 
@@ -257,7 +260,7 @@ def perpendicular(axis: np.ndarray, along: np.ndarray) -> np.ndarray:
 
 
 def _signed_angle(a: np.ndarray, b: np.ndarray, axis: np.ndarray) -> float:
-    """Degrees from a to b around `axis`."""
+    """Return the degrees from a to b around `axis`."""
     return float(np.degrees(np.arctan2(np.cross(a, b) @ axis, a @ b)))
 
 

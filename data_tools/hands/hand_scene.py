@@ -9,8 +9,6 @@ The person, the pose, the view, the light, the surroundings and the camera are d
 each process.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -37,7 +35,14 @@ from data_tools.hands.hand_mesh import (
 )
 from data_tools.hands.hand_pose import BASE_POSES, bone_transforms, random_pose, rotation
 from data_tools.hands.photograph import add_background, simulate_camera
-from data_tools.hands.render import HAND_SHARE, Appearance, Camera, Renderer, Surface
+from data_tools.hands.render import (
+    HAND_SHARE,
+    Appearance,
+    Camera,
+    Renderer,
+    Surface,
+    to_linear,
+)
 from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -174,7 +179,7 @@ class HandScene:
     """
 
     def __init__(self) -> None:
-        """Read the mesh and open the context; SetupError where something is not installed."""
+        """Read the mesh and open the context; UserError where something is not installed."""
         self.mesh = hand_mesh()
         self.renderer = Renderer()
         self.renderer.set_faces(self.mesh.faces)
@@ -242,7 +247,7 @@ class HandScene:
         if left:  # the mesh is a right hand
             picture, mask = picture[:, ::-1], mask[:, ::-1]
             pixels[:, 0] = width - 1 - pixels[:, 0]
-        tone = int(np.abs(TONES.mean(axis=1) ** 2.2 - appearance.back.mean()).argmin())
+        tone = int(np.abs(to_linear(TONES.mean(axis=1)) - appearance.back.mean()).argmin())
         parameters = {
             "left": bool(left),
             "pose": shot.pose,
@@ -438,7 +443,7 @@ class HandScene:
         return vertices
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def process_scene() -> HandScene:
     """Return the process's own HandScene."""
     return HandScene()

@@ -8,8 +8,6 @@ of `python -m data_tools.synth` with the same options. The loader's processes re
 says how many there are.
 """
 
-from __future__ import annotations
-
 from urllib.parse import parse_qsl
 
 from data_tools.hands import backgrounds, hand_mesh
@@ -38,8 +36,8 @@ class LiveHands:
         """Parse a source such as "synth:seed=0&size=224".
 
         Raises:
-            UserError: An option is unknown, malformed or out of range.
-            SetupError: The generator needs something that is not installed.
+            UserError: An option is unknown, malformed or out of range, or the generator needs
+                something that is not installed.
         """
         texts = dict(parse_qsl(source.removeprefix(LIVE), keep_blank_values=True))
         unknown = sorted(set(texts) - set(DEFAULTS))

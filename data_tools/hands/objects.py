@@ -4,8 +4,6 @@ Everything is in camera space and in hand lengths. joints: (21, 3), those of a r
 `hand_mesh`).
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -24,7 +22,7 @@ from data_tools.hands.hand_mesh import (
     bone_points,
     normalize_rows,
 )
-from data_tools.hands.render import TEXTURE_SIZE, Surface
+from data_tools.hands.render import TEXTURE_SIZE, Surface, to_linear
 
 FLESH = 0.045  # from a finger's axis to its skin, and a little air
 KINDS = ("cylinder", "box", "ball")
@@ -131,7 +129,7 @@ def _ball_sheets() -> list[_Sheet]:
 
 
 def _around_y(turn: np.ndarray, radius: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Points at a radius around the y axis; turn: half turns, from -1 to 1."""
+    """Return points at a radius around the y axis; turn: half turns, from -1 to 1."""
     return np.stack([radius * np.cos(np.pi * turn), y, radius * np.sin(np.pi * turn)])
 
 
@@ -176,7 +174,7 @@ def place_primitive(
     vertices[:, vertex_layout.REST] = mesh.points * half_sizes + rng.uniform(0, 9, 3)
     textured = rng.random() < 0.6
     grey = rng.uniform(0.02, 0.9)
-    plain = np.clip(grey + rng.normal(0, rng.choice([0.03, 0.25]), 3), 0.01, 1) ** 2.2
+    plain = to_linear(np.clip(grey + rng.normal(0, rng.choice([0.03, 0.25]), 3), 0.01, 1))
     vertices[:, vertex_layout.COLOUR] = 1.0 if textured else plain
     vertices[:, vertex_layout.OPENNESS] = 1.0
     vertices[:, vertex_layout.TEXTURE] = mesh.texture_coordinates * rng.choice([1, 2])
@@ -286,7 +284,7 @@ def make_backing(rng: np.random.Generator, points: np.ndarray, split: str) -> Su
 
 
 def _axes_around(axis: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Axes (3, 3) whose second row is `axis`, turned about it at random."""
+    """Return axes (3, 3) whose second row is `axis`, turned about it at random."""
     across = _unit(np.cross(axis, _unit(rng.normal(size=3))))
     return np.stack([across, axis, np.cross(across, axis)])
 

@@ -1,7 +1,5 @@
 """Turns the drawn hand into a photograph: a background, the hand's shadow on it, and a camera."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

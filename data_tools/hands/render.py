@@ -5,17 +5,16 @@ enough; no display or GPU is needed. The camera follows OpenCV: x right, y down,
 viewer; pixel centres are integers.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_tools.hands import shaders, vertex_layout
-from data_tools.hands.hand_mesh import SetupError, triangulate
+from data_tools.hands.hand_mesh import triangulate
+from mcc_caffe.core.errors import UserError
 
 SAMPLES = 4  # anti-aliasing of the picture; the truth has none
 SHADOW_SIZE = 512
@@ -116,15 +115,15 @@ class Appearance:
     lights: list[Light]
     ambient: np.ndarray
     bounce: np.ndarray
-    noise_offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
-    mottling: float = 0.1
-    creases: float = 0.3
-    veins: float = 0.3
-    gloss: float = 0.2
-    roughness: float = 0.5
-    sleeve: float = 9.0
-    cloth_depth: float = 0.03
-    exposure: float = 1.0
+    noise_offset: np.ndarray
+    mottling: float
+    creases: float
+    veins: float
+    gloss: float
+    roughness: float
+    sleeve: float
+    cloth_depth: float
+    exposure: float
 
 
 @dataclass
@@ -167,6 +166,33 @@ class _Targets(NamedTuple):
     truth: Any
 
 
+class _Buffers:
+    """A mesh on the card: its triangles, room for its vertices, and how each program reads them."""
+
+    def __init__(
+        self, context: Any, programs: dict[str, Any], triangles: np.ndarray, program_name: str
+    ):
+        self.triangles = triangles
+        self.vertices = context.buffer(
+            reserve=4 * vertex_layout.VERTEX_FLOATS * (int(triangles.max()) + 1), dynamic=True
+        )
+        self._faces = context.buffer(triangles.astype("u4").tobytes())
+        layouts = {
+            "picture": (programs[program_name], vertex_layout.LAYOUT),
+            "truth": (programs["truth"], vertex_layout.TRUTH_LAYOUT),
+            "shadow": (programs["shadow"], vertex_layout.SHADOW_LAYOUT),
+        }
+        self.arrays = {
+            name: context.vertex_array(program, [(self.vertices, *layout)], self._faces)
+            for name, (program, layout) in layouts.items()
+        }
+
+    def release(self) -> None:
+        """Give the card's memory back."""
+        for resource in (*self.arrays.values(), self.vertices, self._faces):
+            resource.release()
+
+
 class Renderer:
     """One OpenGL context with its programs and buffers.
 
@@ -174,13 +200,13 @@ class Renderer:
     """
 
     def __init__(self) -> None:
-        """Open the context; SetupError where moderngl or an OpenGL is missing."""
+        """Open the context; UserError where moderngl or an OpenGL is missing."""
         # The pictures are small: llvmpipe's own threads cost more than they bring.
         os.environ.setdefault("LP_NUM_THREADS", "0")
         try:
             import moderngl  # optional: the extra `synth`
         except ImportError:
-            raise SetupError(
+            raise UserError(
                 "the package moderngl is not installed; run: pip install 'moderngl>=5.8,<6'"
             ) from None
         try:
@@ -191,7 +217,7 @@ class Renderer:
                 standalone=True, backend=backend, **libraries
             )
         except Exception as error:  # the back end raises plain Exceptions
-            raise SetupError(
+            raise UserError(
                 f"no off-screen OpenGL ({error}); on Debian or Ubuntu: "
                 "apt-get install libegl1 libgl1 libgl1-mesa-dri"
             ) from None
@@ -378,31 +404,9 @@ class Renderer:
             program[name] = float(getattr(appearance, name))
 
 
-class _Buffers:
-    """A mesh on the card: its triangles, room for its vertices, and how each program reads them."""
-
-    def __init__(
-        self, context: Any, programs: dict[str, Any], triangles: np.ndarray, program_name: str
-    ):
-        self.triangles = triangles
-        self.vertices = context.buffer(
-            reserve=4 * vertex_layout.VERTEX_FLOATS * (int(triangles.max()) + 1), dynamic=True
-        )
-        self._faces = context.buffer(triangles.astype("u4").tobytes())
-        layouts = {
-            "picture": (programs[program_name], vertex_layout.LAYOUT),
-            "truth": (programs["truth"], vertex_layout.TRUTH_LAYOUT),
-            "shadow": (programs["shadow"], vertex_layout.SHADOW_LAYOUT),
-        }
-        self.arrays = {
-            name: context.vertex_array(program, [(self.vertices, *layout)], self._faces)
-            for name, (program, layout) in layouts.items()
-        }
-
-    def release(self) -> None:
-        """Give the card's memory back."""
-        for resource in (*self.arrays.values(), self.vertices, self._faces):
-            resource.release()
+def to_linear(srgb: np.ndarray) -> np.ndarray:
+    """Return the linear RGB of sRGB from 0 to 1, by the power 2.2 as in the shaders."""
+    return np.asarray(srgb) ** 2.2
 
 
 def _bytes(matrix: np.ndarray) -> bytes:

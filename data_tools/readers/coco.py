@@ -186,7 +186,7 @@ class CocoEntry(Entry):
             )
 
     def _box(self) -> Box:
-        """The hand's box; SampleError where the label has something else."""
+        """Return the hand's box; SampleError where the label has something else."""
         x, y, width, height = parse_numbers(
             self.hand.box, (4,), location=self.location, field="bbox"
         ).tolist()
@@ -198,7 +198,7 @@ class CocoEntry(Entry):
         return Box(x, y, x + width, y + height)
 
     def _labelled_size(self) -> tuple[int, int] | None:
-        """(width, height) that `images` gives, or None where it gives none."""
+        """Return the (width, height) that `images` gives, or None where it gives none."""
         sides: list[Any] = [self.image.get("width"), self.image.get("height")]
         if sides == [None, None]:
             return None
@@ -215,7 +215,7 @@ class CocoEntry(Entry):
 
 
 def _find_files(root: Path) -> dict[str, Path]:
-    """{split: its JSON file}; UserError where two files are one split."""
+    """Return {split: its JSON file}; UserError where two files are one split."""
     if root.is_file():
         return {root.stem: root} if root.suffix == ".json" else {}
     files: dict[str, Path] = {}
