@@ -258,8 +258,6 @@ def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
         parser.error("--upright turns windows: give --windows too")
     if options.weights and options.resume not in (None, "auto"):
         parser.error("--resume FILE goes on with the weights beside it: leave --weights out")
-    if options.only_stages and not (options.weights or options.resume):
-        parser.error("--only-stages keeps the trunk as it is: give --weights to take it from")
     if options.only_stages and options.without == "pose":
         parser.error("--only-stages has no stage to train --without pose")
 
@@ -454,10 +452,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_caffe("training")
     with locked(_run_folder(options), "trains in it"):
         config = prepare_run(options)
-        ranks = len(options.gpus) or options.processes
-        _log_run(config, ranks)
-        if ranks > 1:
-            launch(_train_as_rank, ranks, ranks, LocalRanks.shared(ranks), config)
+        rank_count = len(options.gpus) or options.processes
+        _log_run(config, rank_count)
+        if rank_count > 1:
+            launch(_train_as_rank, rank_count, rank_count, LocalRanks.shared(rank_count), config)
         else:
             train(config, Ranks())
 

@@ -123,7 +123,7 @@ class Loader:
         try:
             if not pipe.poll():
                 raise EOFError
-            iteration, keys, failure = pipe.recv()
+            answer = pipe.recv()
         except (EOFError, ConnectionResetError):
             process.join(timeout=5)
             if process.exitcode == -signal.SIGBUS:  # a page of a file that is mapped is not there
@@ -134,10 +134,9 @@ class Loader:
                 f"{process.name} died (exit code {process.exitcode}) before iteration "
                 f"{self.iteration}: {cause} Start again, training with --resume auto"
             ) from None
-        if failure:
-            raise failure.as_error(f"{process.name}, iteration {self.iteration}")
-        assert iteration == self.iteration
-        self.keys, self._pipe_of_lent_slot = keys, pipe
+        if isinstance(answer, _Failure):
+            raise answer.as_error(f"{process.name}, iteration {self.iteration}")
+        self.keys, self._pipe_of_lent_slot = answer, pipe
         return slots[turn // self.config.workers % SLOTS]
 
     @staticmethod
@@ -237,7 +236,8 @@ def _work(
 ) -> None:
     """Run a worker process: fill slot after slot until the pipe is closed.
 
-    Each message on the pipe says that the next slot is free.
+    Each message on the pipe says that the next slot is free. The answer has the keys of the batch
+    that is now in the slot, or is a `_Failure`.
     """
     cv2.setNumThreads(1)
     _keep_memory()
@@ -246,14 +246,13 @@ def _work(
         for turn, arrays in enumerate(itertools.cycle(_slots(config, memory))):
             pipe.recv()
             iteration = config.first_iteration + worker + turn * config.workers
-            keys = fill_batch(config, samples, iteration, rank, rank_count, arrays)
-            pipe.send((iteration, keys, None))
+            pipe.send(fill_batch(config, samples, iteration, rank, rank_count, arrays))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the training process is gone
     except UserError as error:
-        pipe.send((None, None, _Failure(str(error), isinstance(error, SampleError))))
+        pipe.send(_Failure(str(error), isinstance(error, SampleError)))
     except Exception as error:  # whatever it is, the training process must hear of it
-        pipe.send((None, None, _Failure(f"{type(error).__name__}: {error}")))
+        pipe.send(_Failure(f"{type(error).__name__}: {error}"))
 
 
 class _Failure(NamedTuple):

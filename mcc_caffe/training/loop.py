@@ -179,7 +179,9 @@ class _BatchStats(NamedTuple):
 
     Attributes:
         keys: The keys of its samples.
-        losses: As `IterationStats` has them, like the others.
+        losses: {loss blob: unweighted loss}.
+        trivial_loss: The loss that a pose stage would have with the trivial answer.
+        data_wait: The time in seconds for which the training waited for the batch.
     """
 
     keys: list[str]

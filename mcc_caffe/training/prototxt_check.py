@@ -63,22 +63,18 @@ def check_solver(path: Path, solver: Any) -> None:
                 f"{path}: {name} is {getattr(solver, name):g}, it must be above 0: "
                 f"write a higher {name}"
             )
-    if not 0 <= solver.momentum < 1:
-        raise UserError(f"{path}: momentum is {solver.momentum:g}: give one from 0 to below 1")
-    if solver.type in ("AdaGrad", "RMSProp") and solver.momentum:
-        raise UserError(
-            f"{path}: {solver.type} takes no momentum, it is {solver.momentum:g}: leave it out"
-        )
-    for name in ("momentum2", "rms_decay"):
+    for name in ("momentum", "momentum2", "rms_decay"):
         if not 0 <= getattr(solver, name) < 1:
             raise UserError(
                 f"{path}: {name} is {getattr(solver, name):g}: give one from 0 to below 1"
             )
-    if solver.weight_decay < 0 or solver.delta < 0:
-        name = "weight_decay" if solver.weight_decay < 0 else "delta"
-        raise UserError(f"{path}: {name} is {getattr(solver, name):g}: give 0 or more")
-    if solver.snapshot < 0:
-        raise UserError(f"{path}: snapshot is {solver.snapshot}: give 0 or more iterations")
+    for name in ("weight_decay", "delta", "snapshot"):
+        if getattr(solver, name) < 0:
+            raise UserError(f"{path}: {name} is {getattr(solver, name):g}: give 0 or more")
+    if solver.type in ("AdaGrad", "RMSProp") and solver.momentum:
+        raise UserError(
+            f"{path}: {solver.type} takes no momentum, it is {solver.momentum:g}: leave it out"
+        )
     if solver.snapshot_format != solver.BINARYPROTO:
         raise UserError(
             f"{path}: snapshot_format is HDF5, from which this command cannot resume: leave it out"

@@ -41,7 +41,7 @@ def test_stages_alone_learn_and_the_box_head_stays(drawn_set, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ((), "--only-stages keeps the trunk as it is: give --weights"),
+        ((), "run has no snapshot with one: give --weights to take it from"),
         (("--resume", "auto"), "run has no snapshot with one: give --weights to take it from"),
         (("--weights", "w.npz", "--without", "pose"), "--only-stages has no stage to train"),
     ],
