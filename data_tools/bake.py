@@ -7,7 +7,7 @@
 The stock tool then trains without Python, from any folder. It takes exactly the samples, in the
 order, that mcc_caffe.train gives the net in its first --copies epochs with the same --seed and
 --batch-size on one device, and starts again when they are used up. The folder holds the samples, a
-train net and a solver, the same for both ablations, and snapshots/, where the tool writes. Nets,
+train net and a solver, another pair for each ablation, and snapshots/, where the tool writes. Nets,
 solvers and the list of files name what they need by absolute paths: bake again rather than move the
 folder. The samples lie in
 
@@ -154,10 +154,10 @@ def _make_records(arrays: Mapping[str, np.ndarray]) -> list[bytes]:
     """Return the serialised `Datum`s of picture, mask label and heatmaps of one sample."""
     picture = (arrays[DATA_BLOB] * PIXEL_SCALE + GREY).astype(np.uint8)
     mask_label = arrays[MASK_LABEL_BLOB].astype(np.uint8)
-    return [serialize_datum(array) for array in (picture, mask_label, arrays[HEATMAPS_BLOB])]
+    return [_serialize_datum(array) for array in (picture, mask_label, arrays[HEATMAPS_BLOB])]
 
 
-def serialize_datum(array: np.ndarray) -> bytes:
+def _serialize_datum(array: np.ndarray) -> bytes:
     """Return a (channels, height, width) array, uint8 or float32, as a serialised `Datum`."""
     channels, height, width = array.shape
     datum = messages().Datum(channels=channels, height=height, width=width)
@@ -277,10 +277,10 @@ def write_samples(writer: BakedSetWriter, config: LoaderConfig, total: int) -> N
     """Write the loader's first `total` samples; the rest of the last batch is left out."""
     with Loader(config) as loader, progress_bar(total=total, unit="img") as bar:
         while writer.count < total:
-            batch, keys = loader.next_batch()
+            arrays, keys = loader.next_batch()
             wanted_keys = keys[: total - writer.count]
             for index, key in enumerate(wanted_keys):
-                writer.add(key, {blob: array[index] for blob, array in batch.items()})
+                writer.add(key, {blob: array[index] for blob, array in arrays.items()})
             bar.update(len(wanted_keys))
 
 

@@ -128,7 +128,8 @@ def check_sample(entry: Entry) -> CheckedSample:
             sample.check_mask_size((mask.shape[1], mask.shape[0]), (width, height))
     except Exception as error:  # whatever a reader stumbles over
         prefix = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        return _unusable(entry, prefix + strip_location(error, entry.location))
+        message = prefix + strip_location(error, entry.location)
+        return CheckedSample(entry, [Finding("unusable", message)])
     digest = hashlib.blake2b(
         np.ascontiguousarray(image).data, digest_size=16, salt=b"%dx%d" % (width, height)
     )
@@ -148,11 +149,6 @@ def check_sample(entry: Entry) -> CheckedSample:
     if orientation > 1:
         findings.append(Finding("exif_orientation", f"it is {orientation} (1 is upright)"))
     return CheckedSample(entry, findings, facts)
-
-
-def _unusable(entry: Entry, message: str) -> CheckedSample:
-    """Return the outcome for a sample that cannot be loaded."""
-    return CheckedSample(entry, [Finding("unusable", message)])
 
 
 def find_faults(

@@ -50,7 +50,7 @@ class Drawing(NamedTuple):
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; UserError for an option out of range."""
+    """Parse the command line."""
     parser = command_parser(__doc__)
     sets.add_set_argument(parser)
     sets.add_orientation_argument(parser)
@@ -79,14 +79,17 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="LMDB sets: only letterbox, as validation does",
     )
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def _check_out(options: argparse.Namespace) -> None:
+    """Raise UserError where --out is no PNG, or where the pages would replace other files."""
     if options.out.suffix != ".png":
         raise UserError(f"--out {options.out}: give a name that ends in .png")
     if options.out.exists() and options.set.resolve() in options.out.resolve().parents:
         raise UserError(f"--out {options.out} is a file of the data set: give another name")
     largest_tile = sheet.captioned(sheet.empty_tile(*PANELS), lines=CAPTION_LINES)
     sheet.check_pages(options.out, largest_tile, options.n)
-    return options
 
 
 def draw_source_sample(sample: Sample) -> Drawing:
@@ -141,6 +144,7 @@ def draw_tile(entry: Entry, config: LoaderConfig, rng: np.random.Generator | Non
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
+    _check_out(options)
     splits = sets.open_sets(options.set, upright=options.orientation == sets.UPRIGHT)
     entries = [entry for split_entries in splits.values() for entry in split_entries]
     shuffled = np.random.default_rng(options.seed).permutation(len(entries))

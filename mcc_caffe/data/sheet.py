@@ -25,14 +25,6 @@ _PROGRAM = "mcc_caffe sheet"  # the mark of a sheet
 _FONT, _FONT_SCALE, _LINE, _MARGIN = cv2.FONT_HERSHEY_SIMPLEX, 0.38, 14, 18
 
 
-def fit(width: int, height: int) -> np.ndarray:
-    """Return the affine map that fits an image into a tile, from the left-top corner."""
-    scale = TILE / max(width, height)
-    return resize_affine(
-        max(1, round(width * scale)) / width, max(1, round(height * scale)) / height
-    )
-
-
 def sample_tile(sample: Sample) -> np.ndarray:
     """Draw a sample: its image, the outline of the mask and its holes, the labelled keypoints.
 
@@ -46,8 +38,9 @@ def sample_tile(sample: Sample) -> np.ndarray:
     """
     image, mask, keypoints = sample.image(), sample.mask(), sample.keypoints
     height, width = image.shape[:2]
-    to_tile = fit(width, height)
-    size = tuple(np.rint((to_tile[0, 0] * width, to_tile[1, 1] * height)).astype(int).tolist())
+    scale = TILE / max(width, height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    to_tile = resize_affine(size[0] / width, size[1] / height)
     drawn = cv2.resize(
         image, size, interpolation=cv2.INTER_AREA if max(width, height) > TILE else cv2.INTER_LINEAR
     )
