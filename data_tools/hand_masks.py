@@ -8,6 +8,7 @@ keypoints: it holds them, and it does not reach far beyond their convex hull.
 import cv2
 import numpy as np
 
+from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.core.grabcut import refine_by_colours
 from mcc_caffe.core.hand import MASK_THRESHOLD
 
@@ -72,9 +73,9 @@ def agrees(mask: np.ndarray, own_mask: np.ndarray, keypoints: np.ndarray) -> boo
         return False
     side = max(float(np.ptp(keypoints, axis=0).max()), 1.0)
     to_mask = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 3)
-    columns, rows = keypoints.round().astype(int).T
-    inside = (columns >= 0) & (rows >= 0) & (columns < mask.shape[1]) & (rows < mask.shape[0])
-    held = to_mask[rows[inside], columns[inside]] <= _AT_THE_BORDER * side
+    inside = lie_inside(keypoints, mask.shape[1], mask.shape[0])
+    columns, rows = keypoints[inside].round().astype(int).T
+    held = to_mask[rows, columns] <= _AT_THE_BORDER * side
     hull = np.zeros_like(mask)
     cv2.fillConvexPoly(hull, cv2.convexHull(keypoints.round().astype(np.int32)), 1)
     far = cv2.distanceTransform(1 - hull, cv2.DIST_L2, 3) > _FAR * side

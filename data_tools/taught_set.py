@@ -24,6 +24,7 @@ from data_tools.teachers import AgreedHand
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import atomic_write, file_stamp, write_atomically
+from mcc_caffe.core.geometry import lie_inside
 
 PROGRAM = "data_tools.teach"
 LABELS, IMAGES = "hands.json", "images"
@@ -72,16 +73,14 @@ def read_photographs(folder: Path) -> dict[Path, str]:
         path = root / LABELS
         if not path.is_file():
             continue
+        content = read_json(path)
+        if _own_info(content) is None:
+            continue
         try:
-            content = json.loads(path.read_bytes())
-            if _own_info(content) is None:
-                continue
             for image in content["images"]:
                 if image.get("group") is not None:
                     photographs[root / image["file_name"]] = str(image["group"])
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from None
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}: {error}): mend it, since it says "
                 "which crops show one photograph"
@@ -349,8 +348,7 @@ def _highest_number(images: list[dict[str, Any]]) -> int:
 def _describe_hand(crop: _Crop) -> dict[str, Any]:
     """Return what the annotation of a crop's hand says of its keypoints and its box."""
     left_top, sides = crop.keypoints.min(axis=0), np.ptp(crop.keypoints, axis=0)
-    is_inside = (crop.keypoints >= 0) & (crop.keypoints <= (crop.width - 1, crop.height - 1))
-    inside = np.asarray(is_inside.all(axis=1))
+    inside = lie_inside(crop.keypoints, crop.width, crop.height)
     labels = np.where(inside[:, None], np.insert(crop.keypoints.round(2), 2, 2, axis=1), 0)
     return {
         "category_id": 1,

@@ -178,7 +178,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from None
     except RecursionError:
         raise UserError(f"{path} nests its values too deep: is it a label file?") from None
     except ValueError as error:

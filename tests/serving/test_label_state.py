@@ -851,9 +851,12 @@ def test_crops_that_have_a_split_keep_it_and_a_moved_one_its_photograph(crops, n
 def test_only_a_taught_set_says_which_crops_belong_together(crops, net):
     labels = crops.parent / "hands.json"
     content = labels.read_text()
-    for damaged in (content[:100], content.replace('"images": [', '"images": [7, ')):
+    for damaged, fault in (
+        (content[:100], "not JSON"),
+        (content.replace('"images": [', '"images": [7, '), "damaged"),
+    ):
         labels.write_text(damaged)
-        with pytest.raises(UserError, match=r"hands\.json is damaged"), open_session(crops, net):
+        with pytest.raises(UserError, match=rf"hands\.json is {fault}"), open_session(crops, net):
             pass
     for other in ("[]", content.replace("data_tools.teach", "another program")):
         labels.write_text(other)
