@@ -118,7 +118,7 @@ def decode_boxes(maps: np.ndarray, threshold: float) -> ScoredBoxes:
     distances = DISTANCE_UNIT * np.exp(np.minimum(maps[1:, rows, columns].T, _LONGEST_LOGARITHM))
     centres = np.column_stack([cell_centres(width)[columns], cell_centres(height)[rows]])
     boxes = np.concatenate([centres - distances[:, :2], centres + distances[:, 2:]], axis=1)
-    middles = _MIDDLE**2 * (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) / STRIDE**2  # cells
+    middles = _MIDDLE**2 * box_areas(boxes) / STRIDE**2  # cells
     scores = scores[rows, columns]
     return ScoredBoxes(boxes, scores, scores / np.maximum(middles, 1))
 
@@ -174,6 +174,11 @@ def are_of_same_hand(
     return box_iou(box, other) > overlap or smaller_covered_share(box, other) > inside_other
 
 
+def box_areas(boxes: np.ndarray) -> np.ndarray:
+    """Return the areas (...) of boxes (..., 4) of left, top, right, bottom."""
+    return np.asarray((boxes[..., 2:] - boxes[..., :2]).prod(axis=-1))
+
+
 def box_iou(first: np.ndarray, second: np.ndarray) -> float:
     """Return the intersection over union of two boxes of left, top, right, bottom."""
     intersection = _intersection(first, second)
@@ -199,4 +204,4 @@ def _intersection(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _area(box: np.ndarray) -> float:
-    return float((box[2:] - box[:2]).prod())
+    return float(box_areas(box))

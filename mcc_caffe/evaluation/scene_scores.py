@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.hand_boxes import box_iou, covered_share
+from mcc_caffe.core.hand_boxes import box_areas, box_iou, covered_share
 from mcc_caffe.inference.looks import keypoints_box
 
 MATCH_IOU = 0.5
@@ -179,7 +179,7 @@ def match_keypoints(
         labels: (N, 21, 3) of x, y and v; a hand may have no labelled keypoint.
     """
     has_labels = [bool((label[:, 2] > 0).any()) for label in labels]
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    areas = box_areas(boxes)
     is_right = np.zeros((len(OKS_THRESHOLDS), len(keypoints)), bool)
     is_counted = np.ones_like(is_right)
     is_taken = np.zeros((len(OKS_THRESHOLDS), len(boxes)), bool)

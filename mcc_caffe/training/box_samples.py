@@ -20,6 +20,7 @@ from mcc_caffe.core.hand_boxes import (
     MAX_ENLARGEMENT,
     SMALLEST_HAND,
     BoxLabels,
+    box_areas,
     encode_boxes,
 )
 from mcc_caffe.data.augmentation import ColourChange, network_input
@@ -64,7 +65,7 @@ def draw_sample(picture: LabelledPicture, size: int, rng: np.random.Generator) -
     labelled = np.concatenate([picture.boxes, picture.crowds])
     boxes = apply_to_boxes(to_input, labelled)
     visible = boxes.clip(-0.5, size - 0.5)
-    is_clear = _areas(visible) >= _LEAST_VISIBLE * _areas(boxes)
+    is_clear = box_areas(visible) >= _LEAST_VISIBLE * box_areas(boxes)
     is_clear[len(picture.boxes) :] = False
     image = ColourChange.draw(rng).apply(picture.image)
     return BoxSample(
@@ -91,7 +92,3 @@ def _draw_affine(picture: LabelledPicture, size: int, rng: np.random.Generator) 
     corner = corner.clip(np.minimum(spare, 0), np.maximum(spare, 0))
     to_input = compose(resize_affine(scale, scale), translation(*(-corner)))
     return compose(to_input, mirror_affine(size)) if rng.uniform() < 0.5 else to_input
-
-
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

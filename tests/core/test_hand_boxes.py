@@ -9,6 +9,7 @@ from mcc_caffe.core.hand_boxes import (
     LARGEST_HAND,
     SMALLEST_HAND,
     ScoredBoxes,
+    box_areas,
     box_iou,
     cell_centres,
     covered_share,
@@ -20,6 +21,10 @@ from mcc_caffe.core.hand_boxes import (
 )
 
 CELLS = 32  # an input of 256 x 256 pixels
+
+
+def test_areas_of_boxes():
+    assert box_areas(np.array([[1, 2, 4, 6], [0, 0, 5, 0]])).tolist() == [12, 0]
 
 
 def test_box_iou_is_the_share_of_the_union_that_both_cover():
