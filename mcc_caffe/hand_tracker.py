@@ -10,7 +10,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -105,6 +105,9 @@ class HandTracker:
         self._image_shape: tuple[int, ...] | None = None  # of the frames
         self._last_time = -math.inf
 
+    def __copy__(self) -> NoReturn:
+        raise TypeError("a HandTracker cannot be copied: make a new one for each video")
+
     def follow(self, image: np.ndarray, time: float) -> list[TrackedHand]:
         """Find the hands in the next frame.
 
@@ -157,7 +160,8 @@ class HandTracker:
             pose = finder.pose(track.sighting)
             if self.smoothing:
                 pose = _smoothed(pose, self._filters[track.id], time)
-            hands.append(TrackedHand(track.id, pose, track.sighting.keypoints))
+            # A copy: by the sighting the next frame is looked at.
+            hands.append(TrackedHand(track.id, pose, track.sighting.keypoints.copy()))
         if self.one_hand and not hands:
             unsure = finder.last_searched
             assert unsure is not None  # without a hand every frame is searched
@@ -234,7 +238,9 @@ class _FrameFinder:
                 looks=None if is_hand else 1,
                 method=TRACKING,
             )
-        return replace(pose, detected_box=None)  # in every frame the box goes around the keypoints
+        assert pose.keypoints is not None  # callers track with nets that have a pose stage
+        # In every frame the box goes around the keypoints, which a caller may change.
+        return replace(pose, detected_box=None, keypoints=pose.keypoints.copy())
 
 
 def _smoothed(pose: HandPose, keypoint_filter: KeypointFilter, time: float) -> HandPose:

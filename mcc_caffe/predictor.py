@@ -67,7 +67,8 @@ class HandPredictor:
     """Finds the hand of an image. Construct one and use it for many images.
 
     Several threads may use it: it takes one image at a time, and the others wait.
-    `copy.copy` makes one with options of its own that shares the net.
+    `copy.copy` makes one with options of its own that shares the net; the net that searches, too,
+    if `open_search` was called before.
 
     Attributes:
         engine: The engine that runs the net.
@@ -176,13 +177,13 @@ class HandPredictor:
         levels, looks, batch, seed = self.levels, self.looks, self.batch, self.seed
         is_paper = isinstance(levels, str) and levels == PAPER_LEVELS
         if not (levels is None or is_paper or _is_integer(levels, least=1)):
-            raise UserError(f"levels={levels}: give a number above 0, or {PAPER_LEVELS!r}")
+            raise UserError(f"levels={levels!r}: give a whole number above 0, or {PAPER_LEVELS!r}")
         if not (looks is None or (_is_integer(looks, least=1) and looks in LOOKS)):
-            raise UserError(f"looks={looks}: give 1, 2 or 4")
+            raise UserError(f"looks={looks!r}: give 1, 2 or 4")
         if not _is_integer(batch, least=1):
-            raise UserError(f"batch={batch}: give a whole number above 0")
+            raise UserError(f"batch={batch!r}: give a whole number above 0")
         if not _is_integer(seed, least=0):
-            raise UserError(f"seed={seed}: give a whole number from 0 on")
+            raise UserError(f"seed={seed!r}: give a whole number from 0 on")
         check_finite("threshold", self.threshold)
         if looks is not None and levels is not None:
             raise UserError(
@@ -429,7 +430,7 @@ class HandPredictor:
             masks=answer.masks,
             level_heatmaps=answer.heatmaps[None],
             image_to_input=answer.image_to_input[None],
-            timings=timings,
+            timings=dict(timings),  # the caller may note more in it
             detected_box=answer.box,
             looks=looks,
             shows_hand=shows_hand,

@@ -1,5 +1,7 @@
 """Hands followed through a clip with the net: ids, cost, smoothing, one hand, none."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -128,6 +130,32 @@ def test_every_frame_may_be_looked_at_as_before(clip, predictor):
         (hand,) = tracker.follow(frame, n / FPS)
         assert np.array_equal(hand.pose.keypoints, predictor.predict(frame).keypoints)
         assert hand.id == (None if frame is grey else 1)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+@pytest.mark.parametrize(
+    "options", [{}, {"one_hand": True}, {"one_hand": True, "every_frame": True}]
+)
+def test_what_a_caller_does_with_keypoints_changes_no_later_frame(clip, predictor, options, smooth):
+    """Such as dividing them by the image's sides, in place."""
+    followed = []
+    for divisor in (1, (480, 360)):
+        tracker = HandTracker(predictor, smooth=smooth, **options)
+        for n, frame in enumerate(clip[0]):
+            hands = tracker.follow(frame[:190, :240], n / FPS)
+            followed.append([(hand.id, hand.raw_keypoints.copy()) for hand in hands])
+            for hand in hands:
+                assert not np.shares_memory(hand.raw_keypoints, hand.pose.keypoints)
+                hand.raw_keypoints[:, :2] /= divisor
+                hand.pose.keypoints[:, :2] /= divisor
+    for expected, hands in zip(followed[:FRAMES], followed[FRAMES:]):
+        assert [track_id for track_id, _ in hands] == [1] == [track_id for track_id, _ in expected]
+        assert np.array_equal(hands[0][1], expected[0][1])
+
+
+def test_a_tracker_is_not_copied(predictor):
+    with pytest.raises(TypeError, match="cannot be copied: make a new one for each video"):
+        copy.copy(HandTracker(predictor))
 
 
 def test_the_box_of_a_hand_that_is_searched_in_every_frame_goes_around_its_keypoints():

@@ -15,8 +15,10 @@ and `info.json`, which says how the set was made. `mcc_caffe.data.writers` write
 import functools
 import hashlib
 import json
+import operator
 import os
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -243,6 +245,8 @@ _OPEN_DATABASES: weakref.WeakValueDictionary[str, lmdb.Environment] = weakref.We
 class SampleSet:
     """Reads the samples of an LMDB set by their index: `len(samples)`, `samples[i]`.
 
+    A process that gets a pickled set opens its folder itself.
+
     Attributes:
         folder: The set's folder.
         keys: The samples' names, in their order.
@@ -355,11 +359,21 @@ class SampleSet:
                     digest.update(record)
         return digest.hexdigest()
 
+    def __repr__(self) -> str:
+        return f"SampleSet({str(self.folder)!r})"
+
+    def __reduce__(self) -> tuple[type["SampleSet"], tuple[Path]]:
+        return type(self), (self.folder,)
+
     def __len__(self) -> int:
         return len(self.keys)
 
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self.__getitem__, range(len(self)))
+
     def __getitem__(self, index: int) -> Sample:
-        key, name = self.keys[index], key_text(self.keys[index])
+        key = self.keys[operator.index(index)]
+        name = key_text(key)
         try:
             with self._images.begin() as images, self._annotations.begin() as annotations:
                 image, annotation = images.get(key), annotations.get(key)

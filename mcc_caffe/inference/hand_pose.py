@@ -1,6 +1,6 @@
 """The pose of a hand in one image: its keypoints, mask, boxes and heatmaps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -61,9 +61,9 @@ class HandPose:
     present: np.ndarray | None
     image_size: tuple[int, int]
     input_size: int
-    masks: tuple[MaskCells, ...]
-    level_heatmaps: np.ndarray | None
-    image_to_input: np.ndarray
+    masks: tuple[MaskCells, ...] = field(repr=False)
+    level_heatmaps: np.ndarray | None = field(repr=False)
+    image_to_input: np.ndarray = field(repr=False)
     timings: dict[str, float]
     detected_box: np.ndarray | None = None
     looks: int | None = None

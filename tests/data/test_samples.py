@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import struct
 
 import cv2
@@ -73,6 +74,16 @@ def test_a_sample_is_printed_without_its_picture_and_labels(drawn_samples):
     sample = drawn_samples[0]
     text = repr(sample)
     assert f"key={sample.key!r}" in text and len(text) < 200
+
+
+def test_a_set_can_be_gone_through_and_pickled(drawn_set):
+    samples = SampleSet(drawn_set)
+    assert [sample.key for sample in samples] == [key.decode() for key in samples.keys]
+    again = pickle.loads(pickle.dumps(samples))
+    assert again.keys == samples.keys and again[-1].image_bytes == samples[-1].image_bytes
+    assert repr(samples) == f"SampleSet({str(drawn_set)!r})"
+    with pytest.raises(TypeError, match="slice"):
+        samples[0:2]
 
 
 def test_exif_orientation_is_ignored():

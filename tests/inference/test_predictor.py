@@ -104,9 +104,9 @@ def test_threads_that_share_a_predictor_get_the_answers_of_one_thread(weights):
     assert all(np.array_equal(points, in_box) for points in box_keypoints)
 
 
-@pytest.mark.parametrize("levels", [0, -1, 1.5, "all"])
+@pytest.mark.parametrize("levels", [0, -1, 1.5, 2.0, "all", "2"])
 def test_other_numbers_of_levels_are_refused(weights, levels):
-    with pytest.raises(UserError, match=f"levels={levels}: give a number above 0, or 'paper'"):
+    with pytest.raises(UserError, match=f"levels={levels!r}: give a whole number above 0, or"):
         HandPredictor(weights, levels=levels)
 
 
@@ -114,7 +114,10 @@ def test_other_numbers_of_levels_are_refused(weights, levels):
     "options, message",
     [
         ({"looks": 4.0}, "looks=4.0: give 1, 2 or 4"),
+        ({"looks": "4"}, "looks='4': give 1, 2 or 4"),
         ({"batch": 0}, "batch=0: give a whole number above 0"),
+        ({"batch": "8"}, "batch='8': give a whole number above 0"),
+        ({"seed": "0"}, "seed='0': give a whole number from 0 on"),
         ({"seed": -1}, "seed=-1: give a whole number from 0 on"),
         ({"threshold": np.nan}, "threshold=nan: give a finite number"),
         ({"threshold": "0.2"}, "threshold='0.2': give a finite number"),
@@ -123,8 +126,8 @@ def test_other_numbers_of_levels_are_refused(weights, levels):
         ({"gpu": 1.5}, "gpu=1.5: give the id of a GPU"),
         ({"gpu": True}, "gpu=True: give the id of a GPU"),
         ({"gpu": -1}, "gpu=-1: give the id of a GPU"),
-        ({"levels": True}, "levels=True: give a number above 0"),
-        ({"levels": np.array([1, 2])}, r"levels=\[1 2\]: give a number above 0"),
+        ({"levels": True}, "levels=True: give a whole number above 0"),
+        ({"levels": np.array([1, 2])}, r"levels=array\(\[1, 2\]\): give a whole number"),
         ({"looks": True}, "looks=True: give 1, 2 or 4"),
         ({"variant": ["mini"]}, r"variant=\['mini'\]: give one of paper, mini"),
         ({"engine": ["onnx"]}, r"there is no engine \['onnx'\]"),
@@ -192,6 +195,20 @@ def test_a_pose_equals_itself_alone_and_can_be_a_key(weights, image):
     pose, other = predictor.predict(image), predictor.predict(image)
     assert pose == pose and pose != other and pose in [other, pose]
     assert {pose: "first", other: "second"}[other] == "second"
+
+
+def test_a_pose_is_printed_without_its_maps(weights, image):
+    text = repr(HandPredictor(weights).predict(image))
+    assert text.startswith("HandPose(keypoints=array(") and len(text) < 4000
+
+
+def test_hands_of_one_call_share_nothing(image):
+    first, other = HandPredictor().predict_all(image, [(0, 0, 40, 40), (20, 20, 60, 60)])
+    first.timings["own"] = 1.0
+    assert "own" not in other.timings
+    # Who keeps one hand does not keep the maps of all.
+    assert first.level_heatmaps.base.size == first.level_heatmaps.size
+    assert first.masks[0].cells.base is None
 
 
 def test_what_is_no_array_and_boxes_without_end_are_refused(weights, image):
