@@ -67,8 +67,7 @@ class HandPredictor:
     """Finds the hand of an image. Construct one and use it for many images.
 
     Several threads may use it: it takes one image at a time, and the others wait.
-    `copy.copy` makes one with options of its own that shares the net; the net that searches, too,
-    if `open_search` was called before.
+    `copy.copy` makes one with options of its own that shares the nets.
 
     Attributes:
         engine: The engine that runs the net.
@@ -129,6 +128,7 @@ class HandPredictor:
         self.levels, self.looks, self.threshold = levels, looks, threshold
         self.seed, self.batch = seed, batch
         self.lock = threading.RLock()
+        self._original: HandPredictor | None = None  # whose copy this is
         _PREDICTORS.add(self)
         self.check_options()
         if not isinstance(variant, str) or variant not in VARIANTS:
@@ -166,9 +166,10 @@ class HandPredictor:
         )
 
     def __copy__(self) -> "HandPredictor":
-        """Return a predictor with options of its own, which shares the net and its lock."""
+        """Return a predictor with options of its own, which shares the nets and their lock."""
         predictor = object.__new__(type(self))
         vars(predictor).update(vars(self))
+        predictor._original = self._original or self
         _PREDICTORS.add(predictor)
         return predictor
 
@@ -207,6 +208,8 @@ class HandPredictor:
         Raises:
             UserError: The weights file is no longer the one that the predictor was made of.
         """
+        if self._original is not None:
+            return self._original.boxes_engine
         if file_stamp(self._weights) != self._weights_stamp:
             raise UserError(
                 f"the weights file {self._weights} was changed, moved or removed before the first "

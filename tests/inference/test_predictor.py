@@ -166,6 +166,12 @@ def test_a_copy_has_options_of_its_own_and_shares_the_net(weights, image):
     assert twin.predict(image).looks == 2 and predictor.predict(image).looks == 1
 
 
+def test_copies_share_the_net_that_searches():
+    predictor = HandPredictor(engine="onnx")
+    twin = copy.copy(predictor)
+    assert copy.copy(twin).boxes_engine is twin.boxes_engine is predictor.boxes_engine is not None
+
+
 @pytest.mark.parametrize(
     "name, value", [("looks", 3), ("batch", 0), ("levels", 0), ("seed", None), ("threshold", "0")]
 )
