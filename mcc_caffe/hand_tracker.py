@@ -160,7 +160,7 @@ class HandTracker:
             pose = finder.pose(track.sighting)
             if self.smoothing:
                 pose = _smoothed(pose, self._filters[track.id], time)
-            # A copy: by the sighting the next frame is looked at.
+            # A copy: callers may change it, and the track's own says where to look next.
             hands.append(TrackedHand(track.id, pose, track.sighting.keypoints.copy()))
         if self.one_hand and not hands:
             unsure = finder.last_searched
@@ -239,8 +239,11 @@ class _FrameFinder:
                 method=TRACKING,
             )
         assert pose.keypoints is not None  # callers track with nets that have a pose stage
-        # In every frame the box goes around the keypoints, which a caller may change.
-        return replace(pose, detected_box=None, keypoints=pose.keypoints.copy())
+        return replace(
+            pose,
+            detected_box=None,  # in every frame the box goes around the keypoints
+            keypoints=pose.keypoints.copy(),  # callers may change it, and the sighting has the same
+        )
 
 
 def _smoothed(pose: HandPose, keypoint_filter: KeypointFilter, time: float) -> HandPose:

@@ -176,7 +176,7 @@ class Looker:
             # An image of one pixel's height may lie between two pixels of the input.
             points = apply(invert(image_to_input), keypoints[:, :2])
             keypoints[:, :2] = points.clip(0, (width - 1, height - 1))
-            # Copies: who keeps an answer does not keep the maps of all.
+            # Copies, so that one answer does not hold the maps of all in memory.
             own_masks = () if masks is None else (MaskCells(masks[index].copy(), image_to_input),)
             answers.append(LookAnswer(keypoints, own_masks, heatmaps[index].copy(), image_to_input))
         return answers

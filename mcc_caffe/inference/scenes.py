@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mcc_caffe.core.hand import SKELETON, are_same_keypoints, nms
-from mcc_caffe.core.hand_boxes import are_of_same_hand, box_iou, nms_boxes
+from mcc_caffe.core.hand_boxes import are_of_same_hand, box_areas, box_iou, nms_boxes
 from mcc_caffe.inference.looks import (
     SECOND_LOOK_FACTOR,
     Look,
@@ -100,7 +100,7 @@ def _without_known(proposals: Sequence[Proposal], known: Sequence[np.ndarray]) -
         if not any(
             are_same_hand(proposal.box, box)
             # A larger box may show another hand, too.
-            and (proposal.box[2:] - proposal.box[:2]).prod() < 2 * (box[2:] - box[:2]).prod()
+            and box_areas(proposal.box) < 2 * box_areas(box)
             for box in known
         )
     ]

@@ -632,9 +632,9 @@ def test_a_held_key_labels_one_picture(new_page, folder, key):
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         page, first = label.page, label.key()
-        for focused in ("#done" if key == "Enter" else "#picture", "#picture"):
+        for control in ("#done" if key == "Enter" else "#picture", "#picture"):
             before = [status for status in statuses(label).values() if status != "open"]
-            page.locator(focused).focus()
+            page.locator(control).focus()
             label.look()
             for _ in range(10):
                 page.keyboard.down(key)
