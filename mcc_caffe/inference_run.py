@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.drawing import draw_over, draw_pose
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.files import write_together
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.images import marked_png
@@ -188,7 +188,7 @@ class InferenceRun:
         """Return the first file of a job's results, and what the others' names add to its name."""
         first, *others = job.result_paths(self._heatmaps, self._result_format)
         endings = [path.name.removeprefix(job.result.name) for path in others]
-        return ", ".join([str(first), *endings])
+        return escape_unprintable(", ".join([str(first), *endings]))
 
     def _skip_or_raise(self, error: Exception) -> None:
         """Note that a file cannot be read, or raise the error where it is the only file."""

@@ -7,6 +7,7 @@ command's `main` raises UserError for what its user can mend.
 
 import argparse
 import contextlib
+import errno
 import io
 import logging
 import math
@@ -352,19 +353,29 @@ def _drop_unwritable_output() -> None:
 
 
 def _describe(error: OSError) -> str:
-    """Return an OSError's reason, with its file where it names one and a remedy for lack of room.
+    """Return an OSError's reason, with its file where it names one and a remedy where it knows one.
 
     What a command writes for its user names the file itself (`mcc_caffe.core.files`).
     """
     reason = error.strerror or str(error)
     if error.filename is not None:
         reason += f": {error.filename}"
-    if error.errno not in NO_ROOM:
-        return reason
-    return (
-        f"{reason}: make room where this command writes; "
-        f"its temporary files go to {tempfile.gettempdir()} (TMPDIR)"
-    )
+    if error.errno in NO_ROOM:
+        return (
+            f"{reason}: make room where this command writes; "
+            f"its temporary files go to {tempfile.gettempdir()} (TMPDIR)"
+        )
+    if error.errno == errno.ENOENT and not _working_folder_exists():
+        return f"{reason}: the folder in which this command runs is gone; change to another (cd)"
+    return reason
+
+
+def _working_folder_exists() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _verbosity() -> str:

@@ -55,6 +55,7 @@ def prepare_command() -> None:
     Raises:
         SystemExit: The limit on address space is too small for the libraries; stderr says so.
     """
+    _open_closed_descriptors()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     _limit_image_size()
@@ -67,6 +68,20 @@ def prepare_command() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+def _open_closed_descriptors() -> None:
+    """Open /dev/null as standard input, output and error where a shell's `2>&-` has closed them.
+
+    The next file to be opened would get their numbers, and what libraries write to stderr, such as
+    libjpeg's warnings, would go into it. `sys.stdout` and `sys.stderr` stay None.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one. Workers inherit it.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _limit_image_size() -> None:

@@ -401,13 +401,13 @@ def test_a_name_that_leaves_no_room_for_a_suffix(photos, weights, tmp_path):
     ]
 
 
-def test_other_endings_and_a_name_that_is_not_utf_8(photos, weights, tmp_path):
+def test_other_endings_and_names_that_cannot_be_printed(photos, weights, tmp_path):
     folder = tmp_path / "kinds"
     folder.mkdir()
     image = PIL.Image.open(photos / "hand.jpg").convert("RGB")
     for name, kind in (
         *(("a.gif", "GIF"), ("b.avif", "AVIF"), ("c.jp2", "JPEG2000"), ("d.ppm", "PPM")),
-        *(("e.jfif", "JPEG"), ("f.bmp", "BMP")),
+        *(("e\nnew line.jfif", "JPEG"), ("f.bmp", "BMP")),
     ):
         image.save(folder / name, kind)
     os.rename(folder / "f.bmp", os.fsencode(folder) + b"/\xff.bmp")
@@ -418,7 +418,9 @@ def test_other_endings_and_a_name_that_is_not_utf_8(photos, weights, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "out").glob("*.json"))) == 6
-    assert "\\udcff.png" in done.stdout
+    lines = done.stdout.splitlines()  # that of the weights, and each image's
+    assert len(lines) == 7
+    assert "e\\nnew line.png" in done.stdout and "\\udcff.png" in done.stdout
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(photos, weights, tmp_path):

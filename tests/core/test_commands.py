@@ -277,6 +277,23 @@ def test_a_closed_stdout_hinders_no_command():
     assert run_program("sh", "-c", command).returncode == 0
 
 
+def test_a_working_folder_that_is_gone_is_told(tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    code = f"""
+import os, pathlib
+from mcc_caffe.core.commands import run_command
+os.rmdir({str(folder)!r})
+run_command(pathlib.Path.cwd)
+"""
+    done = run_code(code, cwd=folder)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: No such file or directory: the folder in which this command runs is gone; "
+        "change to another (cd)\n",
+    )
+
+
 def test_a_lack_of_memory_is_one_line(tmp_path):
     code = """
 import resource

@@ -95,6 +95,24 @@ def test_a_closed_terminal_takes_no_message_and_changes_no_exit_code():
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_no_file_gets_the_number_of_a_closed_stream(closed, tmp_path):
+    """What libraries write to stderr would go into it, as libjpeg's warnings into images.mdb."""
+    code = (
+        "import os, subprocess, sys\n"
+        "from mcc_caffe.core.start import prepare_command\n"
+        "prepare_command()\n"
+        "with open(sys.argv[1], 'w') as file:\n"
+        "    os.write(2, b'a warning of a library')\n"
+        "    child = subprocess.run(['sh', '-c', 'echo another >&2'])\n"
+        "    print(file.fileno() > 2, child.returncode, file=file)\n"
+    )
+    file = tmp_path / "data"
+    words = ["bash", "-c", f'"$@" {closed}', "bash", sys.executable, "-c", code, file]
+    subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert file.read_text() == "True 0\n"
+
+
 @pytest.mark.parametrize(
     "module, kibibytes",
     [
