@@ -103,7 +103,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_run_arguments(parser.add_argument_group("the run"))
     _add_start_arguments(parser.add_argument_group("weights to start from"))
     _add_learning_arguments(parser.add_argument_group("learning"))
-    _add_picture_arguments(parser.add_argument_group("pictures"))
+    _add_image_arguments(parser.add_argument_group("images"))
     _add_machine_arguments(parser.add_argument_group("machine"))
     options = parser.parse_args(argv)
     _check_options(parser, options)
@@ -181,8 +181,8 @@ def _add_learning_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add the options that say how the pictures are augmented."""
+def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say how the images are augmented."""
     add = group.add_argument
     add(
         "--windows",

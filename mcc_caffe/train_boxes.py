@@ -4,11 +4,11 @@
     python -m mcc_caffe.train_boxes scenes.json --weights mine.npz --out mine_with_boxes.npz
     python -m mcc_caffe.train_boxes scenes.json --out hands.npz --average  # of two heads
 
-The files are COCO files of pictures with boxes around all their hands. A picture without a box is
-one without a hand; a quarter or so of such pictures keeps the head from seeing hands everywhere.
+The files are COCO files of images with boxes around all their hands. An image without a box is one
+without a hand; a quarter or so of such images keeps the head from seeing hands everywhere.
 
 The trunk of the given weights stays as it is, so that the pose of a single hand does not change.
-Its features of newly drawn parts of the pictures are computed once a round, and the head learns
+Its features of newly drawn parts of the images are computed once a round, and the head learns
 them three times. OUT has all layers of the given weights and those of the head; with it, `infer
 --hands all` and `HandPredictor.predict_all` propose hands by the head. If the given weights have a
 head already, it learns on; with --average OUT has the mean of it and the one learnt, which errs
@@ -48,7 +48,7 @@ from mcc_caffe.training.box_head import (
     mean_layers,
     run_round,
 )
-from mcc_caffe.training.box_samples import LabelledPicture
+from mcc_caffe.training.box_samples import LabelledImage
 
 _log = logging.getLogger(__name__)
 
@@ -85,33 +85,33 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_pictures(scenes: Sequence[Scene]) -> list[LabelledPicture]:
-    """Read the pictures of scenes.
+def read_images(scenes: Sequence[Scene]) -> list[LabelledImage]:
+    """Read the images of scenes.
 
-    A box without a pixel of its picture teaches nothing: a warning counts those passed over.
+    A box without a pixel of its image teaches nothing: a warning counts those passed over.
 
     Raises:
-        UserError: A picture cannot be read, or has another size than its file says.
+        UserError: An image cannot be read, or has another size than its file says.
     """
-    pictures, passed_over = [], []
+    images, passed_over = [], []
     for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False):
         image = scene.read_upright_image()
         height, width = image.shape[:2]
-        picture_ltrb = np.array([0, 0, width, height])
+        image_ltrb = np.array([0, 0, width, height])
         shows_pixels = np.array(
-            [covered_share(box, picture_ltrb) > 0 for box in scene.boxes_ltrb], bool
+            [covered_share(box, image_ltrb) > 0 for box in scene.boxes_ltrb], bool
         )
-        pictures.append(LabelledPicture(image, scene.boxes_ltrb[shows_pixels], scene.crowds_ltrb))
+        images.append(LabelledImage(image, scene.boxes_ltrb[shows_pixels], scene.crowds_ltrb))
         passed_over += [
             f"{box.tolist()} of {scene.path}" for box in scene.boxes_xywh()[~shows_pixels]
         ]
     if passed_over:
         _log.warning(
-            "%d boxes have a side of 0 or lie outside of their pictures and are passed over: %s",
+            "%d boxes have a side of 0 or lie outside of their images and are passed over: %s",
             len(passed_over),
             shorten_list(passed_over),
         )
-    return pictures
+    return images
 
 
 def _find_weights(options: argparse.Namespace) -> Path:
@@ -126,7 +126,7 @@ def _train_head(
     options: argparse.Namespace,
     weights: Path,
     stored: packed_weights.PackedWeights,
-    pictures: Sequence[LabelledPicture],
+    images: Sequence[LabelledImage],
     target: Path,
 ) -> None:
     """Train the box head and write OUT after every round.
@@ -139,7 +139,7 @@ def _train_head(
     with tempfile.TemporaryDirectory() as folder:
         training = HeadTraining(weights, options.variant, Path(folder), iterations, options.lr)
         for number in range(1, options.rounds + 1):
-            middle, sides = run_round(training, pictures, options.samples, rng)
+            middle, sides = run_round(training, images, options.samples, rng)
             if not np.isfinite([middle, sides]).all():
                 out_state = (
                     f"{target} is of the round before" if number > 1 else "nothing was written"
@@ -177,15 +177,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     target = check_output(
         options.out, packed_weights.are_readable, packed_weights.NOT_PACKED, inputs
     )
-    pictures = read_pictures(scenes)
-    if not any(len(picture.boxes) for picture in pictures):
-        raise UserError(f"{', '.join(map(str, options.scenes))}: no picture has a box in it")
+    images = read_images(scenes)
+    if not any(len(image.boxes) for image in images):
+        raise UserError(f"{', '.join(map(str, options.scenes))}: no image has a box in it")
     target.parent.mkdir(parents=True, exist_ok=True)
     if options.gpu is not None:
         require_gpus([options.gpu])
         select_device(options.gpu)
-    _train_head(options, weights, stored, pictures, target)
-    print(f"{target}: {len(pictures)} pictures, {options.rounds * options.samples} samples")
+    _train_head(options, weights, stored, images, target)
+    print(f"{target}: {len(images)} images, {options.rounds * options.samples} samples")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from mcc_caffe.core.hand_boxes import (
 )
 from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.paper import IMAGE_BLOB, STRIDE
-from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
+from mcc_caffe.training.box_samples import LabelledImage, draw_sample
 
 SAMPLE_SIZE = 256  # pixels, the side of a sample
 BATCH_SIZE = 8
@@ -113,7 +113,7 @@ class HeadTraining:
 
 def draw_round(
     training: HeadTraining,
-    pictures: Sequence[LabelledPicture],
+    images: Sequence[LabelledImage],
     count: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
@@ -124,8 +124,8 @@ def draw_round(
     """
     arrays: dict[str, np.ndarray] = {}
     for first in progress_bar(range(0, count, BATCH_SIZE), desc="features", leave=False):
-        chosen = rng.integers(len(pictures), size=BATCH_SIZE)
-        samples = [draw_sample(pictures[index], SAMPLE_SIZE, rng) for index in chosen]
+        chosen = rng.integers(len(images), size=BATCH_SIZE)
+        samples = [draw_sample(images[index], SAMPLE_SIZE, rng) for index in chosen]
         is_hand = np.stack([sample.labels.is_hand for sample in samples])
         batch = {
             BOX_FEATURES_BLOB: training.features(np.stack([s.network_input for s in samples])),
@@ -142,7 +142,7 @@ def draw_round(
 
 def run_round(
     training: HeadTraining,
-    pictures: Sequence[LabelledPicture],
+    images: Sequence[LabelledImage],
     count: int,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
@@ -151,7 +151,7 @@ def run_round(
     Returns:
         The mean losses of the middles and of the sides.
     """
-    arrays = draw_round(training, pictures, count, rng)
+    arrays = draw_round(training, images, count, rng)
     losses = []
     order = np.concatenate([rng.permutation(count) for _ in range(EPOCHS)])
     for batch in progress_bar(order.reshape(-1, BATCH_SIZE), desc="head", leave=False):

@@ -1,6 +1,6 @@
-"""Draws the samples that teach the box head: parts of pictures at random scales, and their labels.
+"""Draws the samples that teach the box head: parts of images at random scales, and their labels.
 
-A sample is a square of a picture, scaled so that a hand in it has a size that the head finds, or at
+A sample is a square of an image, scaled so that a hand in it has a size that the head finds, or at
 random where there is no hand. It is mirrored half of the time and gets other colours.
 """
 
@@ -26,14 +26,14 @@ from mcc_caffe.core.hand_boxes import (
 from mcc_caffe.data.augmentation import ColourChange, network_input
 from mcc_caffe.paper import STRIDE
 
-# The longer side of a picture, pixels of the input, is at least the first number. That of a picture
+# The longer side of an image, pixels of the input, is at least the first number. That of an image
 # without a hand is at most the second.
-_PICTURE_SIDES = (160.0, 640.0)
+_IMAGE_SIDES = (160.0, 640.0)
 _LEAST_VISIBLE = 0.7  # share of a box inside of the square, below which it teaches nothing
 
 
-class LabelledPicture(NamedTuple):
-    """A picture with the boxes of all its hands.
+class LabelledImage(NamedTuple):
+    """An image with the boxes of all its hands.
 
     Attributes:
         image: HxWx3 uint8 BGR.
@@ -53,40 +53,40 @@ class BoxSample(NamedTuple):
     labels: BoxLabels
 
 
-def draw_sample(picture: LabelledPicture, size: int, rng: np.random.Generator) -> BoxSample:
-    """Draw a square of a picture.
+def draw_sample(labelled_image: LabelledImage, size: int, rng: np.random.Generator) -> BoxSample:
+    """Draw a square of an image.
 
     Args:
-        picture: The picture.
+        labelled_image: The image and its boxes.
         size: m, the side of the input in pixels.
         rng: The source of randomness.
     """
-    to_input = _draw_affine(picture, size, rng)
-    labelled = np.concatenate([picture.boxes, picture.crowds])
+    to_input = _draw_affine(labelled_image, size, rng)
+    labelled = np.concatenate([labelled_image.boxes, labelled_image.crowds])
     boxes = apply_to_boxes(to_input, labelled)
     visible = boxes.clip(-0.5, size - 0.5)
     is_clear = box_areas(visible) >= _LEAST_VISIBLE * box_areas(boxes)
-    is_clear[len(picture.boxes) :] = False
-    image = ColourChange.draw(rng).apply(picture.image)
+    is_clear[len(labelled_image.boxes) :] = False
+    image = ColourChange.draw(rng).apply(labelled_image.image)
     return BoxSample(
         network_input(image, to_input, size),
         encode_boxes(visible, is_clear, size // STRIDE, size // STRIDE),
     )
 
 
-def _draw_affine(picture: LabelledPicture, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the affine map of a picture into an input; see `draw_sample`."""
-    height, width = picture.image.shape[:2]
-    if len(picture.boxes):
-        left, top, right, bottom = picture.boxes[rng.integers(len(picture.boxes))]
+def _draw_affine(labelled_image: LabelledImage, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the affine map of an image into an input; see `draw_sample`."""
+    height, width = labelled_image.image.shape[:2]
+    if len(labelled_image.boxes):
+        left, top, right, bottom = labelled_image.boxes[rng.integers(len(labelled_image.boxes))]
         wanted = np.exp(rng.uniform(np.log(SMALLEST_HAND), np.log(LARGEST_HAND)))
         scale = wanted / max(right - left, bottom - top, 1)
         middle = np.array([left + right, top + bottom]) / 2
     else:
-        scale = np.exp(rng.uniform(*np.log(_PICTURE_SIDES))) / max(width, height)
+        scale = np.exp(rng.uniform(*np.log(_IMAGE_SIDES))) / max(width, height)
         middle = rng.uniform(0, (width, height))
-    scale = min(max(scale, _PICTURE_SIDES[0] / max(width, height)), MAX_ENLARGEMENT)
-    # The square lies inside of the picture, or the picture inside of the square.
+    scale = min(max(scale, _IMAGE_SIDES[0] / max(width, height)), MAX_ENLARGEMENT)
+    # The square lies inside of the image, or the image inside of the square.
     spare = np.array([width, height]) * scale - size
     corner = middle * scale - rng.uniform(0, size, 2)
     corner = corner.clip(np.minimum(spare, 0), np.maximum(spare, 0))

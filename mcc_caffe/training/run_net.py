@@ -36,7 +36,7 @@ class RunOptions:
         input_size: The side of the network's input in pixels; None for the net's.
         seed: The seed of start, order and augmentation; None for the solver's random_seed.
         windows: The least and the greatest side of the window around a hand, in sides of its
-            keypoints' box; None to show the whole picture.
+            keypoints' box; None to show the whole image.
         upright: Whether to turn half of the windows so that the hand points up.
         colours: Whether to draw brightness, colours and sharpness at random.
         strong: Whether to augment half of the samples strongly.

@@ -15,21 +15,21 @@ from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, decode_boxes
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.paper import IGNORE_LABEL
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.train_boxes import read_pictures
+from mcc_caffe.train_boxes import read_images
 from mcc_caffe.training import box_head, box_samples
-from mcc_caffe.training.box_samples import LabelledPicture, draw_sample
+from mcc_caffe.training.box_samples import LabelledImage, draw_sample
 from tests.support.commands import run
 from tests.support.hands import turned_jpeg
 
 
-def picture_with_boxes(rng):
-    """A grey picture of 640 x 360 with white boxes."""
+def image_with_boxes(rng):
+    """A grey image of 640 x 360 with white boxes."""
     image = np.full((360, 640, 3), 90, np.uint8)
     boxes = np.array([[40, 50, 120, 110], [300, 200, 380, 320], [500, 20, 560, 80]], float)
     boxes += rng.integers(-20, 20, (3, 1))
     for left, top, right, bottom in boxes.astype(int):
         image[top : bottom + 1, left : right + 1] = 255
-    return LabelledPicture(image, boxes)
+    return LabelledImage(image, boxes)
 
 
 def boxes_to_learn(labels):
@@ -43,7 +43,7 @@ def test_a_sample_shows_hands_of_sizes_that_the_head_finds_and_labels_them():
     rng = np.random.default_rng(0)
     clear = 0
     for _ in range(60):
-        sample = draw_sample(picture_with_boxes(rng), 256, rng)
+        sample = draw_sample(image_with_boxes(rng), 256, rng)
         brightness = sample.network_input.mean(axis=0)
         for left, top, right, bottom in boxes_to_learn(sample.labels):
             assert SMALLEST_HAND - 1 <= max(right - left, bottom - top) <= LARGEST_HAND + 1
@@ -58,35 +58,35 @@ def test_a_sample_shows_hands_of_sizes_that_the_head_finds_and_labels_them():
     assert clear > 600, clear
 
 
-def test_a_square_is_drawn_around_a_hand_in_the_picture_and_mirrored_half_of_the_time():
+def test_a_square_is_drawn_around_a_hand_in_the_image_and_mirrored_half_of_the_time():
     rng, last_edges, mirrored = np.random.default_rng(0), np.array([639.5, 359.5]), []
-    picture = picture_with_boxes(rng)
-    middles = (picture.boxes[:, :2] + picture.boxes[:, 2:]) / 2
+    labelled_image = image_with_boxes(rng)
+    middles = (labelled_image.boxes[:, :2] + labelled_image.boxes[:, 2:]) / 2
     for _ in range(400):
-        to_input = box_samples._draw_affine(picture, 256, rng)
+        to_input = box_samples._draw_affine(labelled_image, 256, rng)
         scale = np.sqrt(abs(np.linalg.det(to_input[:, :2])))
         mirrored.append(to_input[0, 0] < 0)
         assert 160 / 640 <= scale <= 1.5 + 1e-9
         assert lie_inside(apply(to_input, middles), 256, 256).any()
         square = apply_to_boxes(invert(to_input), np.array([[-0.5, -0.5, 255.5, 255.5]]))
         first, last = square.reshape(2, 2)
-        lies_in_picture = (first > -0.5 - 1e-6) & (last < last_edges + 1e-6)
-        holds_picture = (first < -0.5 + 1e-6) & (last > last_edges - 1e-6)
-        assert (lies_in_picture | holds_picture).all()  # along either side
+        lies_in_image = (first > -0.5 - 1e-6) & (last < last_edges + 1e-6)
+        holds_image = (first < -0.5 + 1e-6) & (last > last_edges - 1e-6)
+        assert (lies_in_image | holds_image).all()  # along either side
     assert 160 < sum(mirrored) < 240
 
 
 @pytest.fixture
 def as_it_is(monkeypatch):
-    """Let a sample be the picture itself."""
+    """Let a sample be the image itself."""
     monkeypatch.setattr(box_samples, "_draw_affine", lambda *_: np.eye(2, 3))
 
 
 def test_a_crowd_of_hands_teaches_nothing(as_it_is):
     """The crowd is as large as the hand, and reaches into it."""
     hand, crowd = np.array([[40.0, 50, 120, 110]]), np.array([[110.0, 50, 190, 110]])
-    picture = LabelledPicture(np.full((256, 256, 3), 90, np.uint8), hand, crowd)
-    labels = draw_sample(picture, 256, np.random.default_rng(0)).labels
+    labelled_image = LabelledImage(np.full((256, 256, 3), 90, np.uint8), hand, crowd)
+    labels = draw_sample(labelled_image, 256, np.random.default_rng(0)).labels
     assert np.abs(boxes_to_learn(labels) - hand).max() < 1e-3
     assert labels.is_hand[0, 10, 18] == IGNORE_LABEL  # pixel (147.5, 83.5)
 
@@ -94,16 +94,16 @@ def test_a_crowd_of_hands_teaches_nothing(as_it_is):
 def test_a_hand_of_which_much_is_cut_off_teaches_nothing(as_it_is):
     """Of the upper one 45.5 of 60 pixels are inside, of the lower one 39.5; .7 would be 42."""
     hands = np.array([[-15.0, 20, 45, 80], [-21, 120, 39, 180]])
-    picture = LabelledPicture(np.full((256, 256, 3), 90, np.uint8), hands)
-    labels = draw_sample(picture, 256, np.random.default_rng(0)).labels
+    labelled_image = LabelledImage(np.full((256, 256, 3), 90, np.uint8), hands)
+    labels = draw_sample(labelled_image, 256, np.random.default_rng(0)).labels
     assert np.abs(boxes_to_learn(labels) - (-0.5, 20, 45, 80)).max() < 1e-3
     assert labels.is_hand[0, 18, 1] == IGNORE_LABEL  # pixel (11.5, 147.5)
 
 
-def test_a_sample_has_other_colours_than_its_picture(as_it_is):
-    picture = LabelledPicture(np.full((256, 256, 3), 90, np.uint8), np.empty((0, 4)))
+def test_a_sample_has_other_colours_than_its_image(as_it_is):
+    labelled_image = LabelledImage(np.full((256, 256, 3), 90, np.uint8), np.empty((0, 4)))
     shades = {
-        float(draw_sample(picture, 256, np.random.default_rng(seed)).network_input[0, 9, 9])
+        float(draw_sample(labelled_image, 256, np.random.default_rng(seed)).network_input[0, 9, 9])
         for seed in range(4)
     }
     assert len(shades) == 4
@@ -118,7 +118,7 @@ class FirstPixels:
 
 def test_only_the_middles_of_hands_teach_where_the_sides_are():
     rng = np.random.default_rng(0)
-    arrays = box_head.draw_round(FirstPixels(), [picture_with_boxes(rng)], 8, rng)
+    arrays = box_head.draw_round(FirstPixels(), [image_with_boxes(rng)], 8, rng)
     shapes = {name: values.shape for name, values in arrays.items()}
     assert shapes == {
         "conv5_2": (8, 1, 32, 32),
@@ -145,7 +145,7 @@ def scenes(tmp_path_factory):
     rng = np.random.default_rng(1)
     content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "hand"}]}
     for number in range(3):
-        image, boxes, _ = picture_with_boxes(rng)
+        image, boxes, _ = image_with_boxes(rng)
         cv2.imwrite(str(folder / f"{number}.png"), image)
         content["images"].append({"id": number, "file_name": f"{number}.png"})
         if number:  # the first one has no hand
@@ -166,7 +166,7 @@ def test_a_head_is_trained_and_the_rest_of_the_weights_stays(scenes, tmp_path):
     out = tmp_path / "new/out.npz"
     done = run("mcc_caffe.train_boxes", scenes, "--out", out, "--rounds", 1, "--samples", 16)
     assert done.returncode == 0, done.stderr
-    assert "3 pictures, 16 samples" in done.stdout and "loss of the middles" in done.stderr
+    assert "3 images, 16 samples" in done.stdout and "loss of the middles" in done.stderr
     before, after = (packed_weights.read(path) for path in (shipped_weights("mini"), out))
     head = {name for name in after.layers if "boxes" in name}
     assert len(head) == 4 and after.metadata == before.metadata
@@ -231,7 +231,7 @@ def test_wrong_input_is_named(scenes, tmp_path, weights):
     no_boxes.write_text(json.dumps(empty))
     out = tmp_path / "out.npz"
     for arguments, message in (
-        ((no_boxes,), "no picture has a box in it"),
+        ((no_boxes,), "no image has a box in it"),
         ((scenes, "--samples", 9), "--samples 9: give a multiple of 8"),
         ((scenes, "--lr", "nan"), "nan is no finite number above 0"),
         ((scenes, "--lr", -1), "-1 is no finite number above 0"),
@@ -246,18 +246,18 @@ def test_wrong_input_is_named(scenes, tmp_path, weights):
         assert not out.exists()
 
 
-def test_crowds_of_a_file_are_read_with_its_pictures(scenes, tmp_path):
+def test_crowds_of_a_file_are_read_with_its_images(scenes, tmp_path):
     content = json.loads(scenes.read_text())
     content["annotations"][0]["iscrowd"] = 1
     path = scenes.with_name("crowds.json")
     path.write_text(json.dumps(content))
-    pictures = read_pictures(read_scenes(path))
-    assert [len(picture.crowds) for picture in pictures] == [0, 1, 0]
-    assert [len(picture.boxes) for picture in pictures] == [0, 2, 3]
+    images = read_images(read_scenes(path))
+    assert [len(image.crowds) for image in images] == [0, 1, 0]
+    assert [len(image.boxes) for image in images] == [0, 2, 3]
 
 
 def test_boxes_without_a_pixel_are_passed_over_and_counted(scenes, caplog):
-    """Their pictures have 640 x 360 pixels. A box that reaches over the edge stays."""
+    """Their images have 640 x 360 pixels. A box that reaches over the edge stays."""
     content = json.loads(scenes.read_text())
     bad = [[5, 5, 0, 9], [5, 5, 9, 0], [640, 5, 9, 9], [5, 360, 9, 9], [-20, 5, 20, 9]]
     good = [[639, 359, 9, 9], [-20, 5, 21, 9]]
@@ -266,14 +266,14 @@ def test_boxes_without_a_pixel_are_passed_over_and_counted(scenes, caplog):
     ]
     path = scenes.with_name("outside.json")
     path.write_text(json.dumps(content))
-    pictures = read_pictures(read_scenes(path))
-    assert pictures[0].boxes.tolist() == [[639, 359, 648, 368], [-20, 5, 1, 14]]
+    images = read_images(read_scenes(path))
+    assert images[0].boxes.tolist() == [[639, 359, 648, 368], [-20, 5, 1, 14]]
     (message,) = caplog.messages
-    assert message.startswith("5 boxes have a side of 0 or lie outside of their pictures and are")
+    assert message.startswith("5 boxes have a side of 0 or lie outside of their images and are")
     assert f"passed over: [5.0, 5.0, 0.0, 9.0] of {scenes.with_name('0.png')}, [5.0," in message
 
 
-def test_boxes_of_a_picture_of_another_size_are_an_error(tmp_path):
+def test_boxes_of_an_image_of_another_size_are_an_error(tmp_path):
     """It has 40 x 20 pixels, and its EXIF orientation turns it to 20 x 40."""
     (tmp_path / "x.jpg").write_bytes(turned_jpeg())
     image = {"id": 1, "file_name": "x.jpg", "width": 40, "height": 20}
@@ -285,12 +285,12 @@ def test_boxes_of_a_picture_of_another_size_are_an_error(tmp_path):
     path = tmp_path / "scenes.json"
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="x.jpg is 20 x 40, the file .* 40 x 20: its EXIF orient"):
-        read_pictures(read_scenes(path))
+        read_images(read_scenes(path))
     image.update(width=20, height=40)
     content["annotations"][0]["bbox"] = [2, 22, 9, 9]
     path.write_text(json.dumps(content))
-    (picture,) = read_pictures(read_scenes(path))
-    assert picture.image.shape == (40, 20, 3) and picture.boxes.tolist() == [[2, 22, 11, 31]]
+    ((pixels, boxes, _),) = read_images(read_scenes(path))
+    assert pixels.shape == (40, 20, 3) and boxes.tolist() == [[2, 22, 11, 31]]
 
 
 def test_a_file_that_is_no_packed_weights_is_not_replaced(scenes, tmp_path):
