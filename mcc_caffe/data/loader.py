@@ -221,9 +221,9 @@ def _check_memory(config: LoaderConfig) -> None:
 
 
 def _keep_memory() -> None:
-    """Tell glibc to keep memory that is freed, for the next picture.
+    """Tell glibc to keep memory that is freed, for the next image.
 
-    To give it back to the system and ask for it again takes as long as to decode a small picture.
+    To give it back to the system and ask for it again takes as long as to decode a small image.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -23,10 +23,10 @@ class MaskError(UserError):
 
 
 def header_size(content: bytes) -> tuple[int, int] | None:
-    """Read the size of a picture without decoding it.
+    """Read the size of an image without decoding it.
 
     Args:
-        content: The bytes of the picture's file.
+        content: The bytes of the image's file.
 
     Returns:
         (width, height) as stored, in pixels; None where the header is not understood.
@@ -37,7 +37,7 @@ def header_size(content: bytes) -> tuple[int, int] | None:
     try:
         header = read_header(content)
     except ImageError as error:
-        raise UserError(f"the picture is too large: {error}") from None
+        raise UserError(f"the image is too large: {error}") from None
     return (header.width, header.height) if header.width else None
 
 
@@ -52,7 +52,7 @@ def decode_mask_values(content: bytes, size: tuple[int, int] | None = None) -> n
         HxW of the file's own type.
 
     Raises:
-        MaskError: The bytes are no picture, of another size, or colours and transparency disagree.
+        MaskError: The bytes are no image, of another size, or colours and transparency disagree.
     """
     try:
         actual = header_size(content)
@@ -61,12 +61,12 @@ def decode_mask_values(content: bytes, size: tuple[int, int] | None = None) -> n
     if size is not None and actual is not None and actual != size:
         raise MaskError(f"the mask is {actual[0]} x {actual[1]}, the image {size[0]} x {size[1]}")
     try:
-        picture = decode_stored_pixels(content)
+        pixels = decode_stored_pixels(content)
     except ImageError as error:
         raise MaskError(f"the mask ({len(content)} bytes) cannot be decoded: {error}") from None
-    if picture.ndim == 2:
-        return picture
-    values, alpha = picture[..., :3].max(axis=2), picture[..., 3:]
+    if pixels.ndim == 2:
+        return pixels
+    values, alpha = pixels[..., :3].max(axis=2), pixels[..., 3:]
     if not alpha.size or alpha.min() == alpha.max():
         return values
     alpha = alpha[..., 0]

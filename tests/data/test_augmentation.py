@@ -259,7 +259,7 @@ def test_blur_spreads_a_point_and_keeps_its_place():
 
 
 @pytest.mark.parametrize("reduced", [2, 4, 8])
-def test_blur_of_a_reduced_picture_is_that_of_the_full_size(reduced):
+def test_blur_of_a_reduced_image_is_that_of_the_full_size(reduced):
     """An edge between 20 and 220: blurred then reduced by means, or the other way round."""
     image = np.full((64, 160, 3), 20, np.uint8)
     image[:, 80:] = 220

@@ -65,7 +65,7 @@ def test_a_batch_holds_the_letterboxed_sample(drawn_set):
     expected = (warp(sample.image(), image_to_input, 96, GREY).astype(np.float32) - 128) / 256
     assert np.array_equal(arrays["data"][1], expected.transpose(2, 0, 1))
     assert np.abs(arrays["data"]).max() <= 0.5
-    assert not arrays["data"][1][:, 73:].any()  # below the letterboxed picture: grey, exactly 0
+    assert not arrays["data"][1][:, 73:].any()  # below the letterboxed image: grey, exactly 0
     keypoints = sample.keypoints * (0.6, 0.6, 1)
     expected = encode(keypoints, 12, 1.5, BACKGROUND_MAX)
     assert np.allclose(arrays["heatmaps"][1], expected, atol=1e-5)
@@ -284,7 +284,7 @@ def test_the_param_str_of_an_earlier_release_is_read():
     assert LoaderConfig.from_json(json.dumps(earlier)) == setting
 
 
-def test_a_window_shows_the_hand_in_the_place_of_the_picture(drawn_set):
+def test_a_window_shows_the_hand_in_the_place_of_the_image(drawn_set):
     """The batch is the warp of the same draws: the augmentation of section 3.3, then the window."""
     setting = config(drawn_set, smallest_window=1.1, largest_window=2.5, workers=0)
     with Loader(setting) as loader:
@@ -308,7 +308,7 @@ def test_a_window_shows_the_hand_in_the_place_of_the_picture(drawn_set):
     assert np.linalg.det(image_to_input[:, :2]) ** 2 > np.linalg.det(plain[:, :2]) ** 2  # closer
 
 
-def test_a_sample_without_keypoints_is_seen_in_the_whole_picture(drawn_samples):
+def test_a_sample_without_keypoints_is_seen_in_the_whole_image(drawn_samples):
     sample = dataclasses.replace(drawn_samples[0], keypoints=keypoints_at())
     pair = []
     for windows in ({}, {"smallest_window": 1.1, "largest_window": 2.5}):
@@ -331,7 +331,7 @@ def batches_without_and_with(drawn_set, option):
     return plain, augmented
 
 
-def test_colours_change_the_picture_and_nothing_else(drawn_set):
+def test_colours_change_the_image_and_nothing_else(drawn_set):
     plain, coloured = batches_without_and_with(drawn_set, "colours")
     assert np.abs(plain["data"] - coloured["data"]).max() > 0.05
     np.testing.assert_array_equal(plain["mask_label"], coloured["mask_label"])
@@ -361,12 +361,12 @@ def test_labels_move_with_what_is_stretched(monkeypatch):
         monkeypatch.setattr(augmentation, name, 0.0)
     monkeypatch.setattr("mcc_caffe.data.batches.STRONG_COLOURS", SAME_COLOURS)
     monkeypatch.setattr("mcc_caffe.data.batches.STRONG_PROBABILITY", 1.0)
-    picture, mask = np.zeros((120, 160, 3), np.uint8), np.zeros((120, 160), np.uint8)
-    cv2.circle(picture, (90, 50), 30, (255, 255, 255), -1)
+    image, mask = np.zeros((120, 160, 3), np.uint8), np.zeros((120, 160), np.uint8)
+    cv2.circle(image, (90, 50), 30, (255, 255, 255), -1)
     cv2.circle(mask, (90, 50), 30, 255, -1)
     keypoints = np.full((21, 3), [90.0, 50, 1])
     keypoints[1:5, :2] = (60, 50), (120, 50), (90, 20), (90, 80)
-    png = [encoded(image) for image in (picture, mask)]
+    png = [encoded(pixels) for pixels in (image, mask)]
     sample = Sample("disc", *png, keypoints)
     setting = config("unused", input_size=128, strong=True)
     widths = []
@@ -387,8 +387,8 @@ def test_labels_move_with_what_is_stretched(monkeypatch):
 
 
 @pytest.mark.parametrize("part", ["none", "colours", *STRONG_PARTS])
-def test_each_part_of_the_strong_augmentation_changes_the_picture(part, drawn_set, monkeypatch):
-    """The colours become black, which is below the grey of what the picture does not cover."""
+def test_each_part_of_the_strong_augmentation_changes_the_image(part, drawn_set, monkeypatch):
+    """The colours become black, which is below the grey of what the image does not cover."""
     monkeypatch.setattr("mcc_caffe.data.batches.STRONG_PROBABILITY", 1.0)
     black = SAME_COLOURS._replace(channel_gain=(0, 0))
     colours = black if part == "colours" else SAME_COLOURS
@@ -406,8 +406,8 @@ def test_half_of_the_hands_point_up_before_the_papers_rotation(monkeypatch):
     monkeypatch.setattr(augmentation, "ROTATION_RANGE", (0.0, 0.0))
     keypoints = np.full((21, 3), [-1.0, -1, 0])
     keypoints[[0, 5, 9, 13, 17]] = (90, 30, 1), (50, 60, 1), (56, 64, 1), (64, 76, 1), (70, 80, 1)
-    picture = encoded(np.zeros((120, 160)))
-    sample = Sample("hand", picture, None, keypoints)
+    image_bytes = encoded(np.zeros((120, 160)))
+    sample = Sample("hand", image_bytes, None, keypoints)
     window = {"smallest_window": 1.5, "largest_window": 1.5}
     setting = config("unused", input_size=128, upright=True, **window)
     is_upright = []
@@ -425,13 +425,12 @@ def test_half_of_the_hands_point_up_before_the_papers_rotation(monkeypatch):
     assert abs(np.mean(is_upright) - 0.5) < 4 * np.sqrt(0.25 / len(is_upright))
 
 
-def test_half_of_the_pictures_without_a_hand_are_turned_into_any_direction(monkeypatch):
-    """The upper half is white. Half of the pictures stay, half go into one of four directions."""
+def test_half_of_the_images_without_a_hand_are_turned_into_any_direction(monkeypatch):
+    """The upper half is white. Half of the images stay, half go into one of four directions."""
     monkeypatch.setattr(augmentation, "ROTATION_RANGE", (0.0, 0.0))
     pixels = np.zeros((128, 128), np.uint8)
     pixels[:64] = 255
-    picture = encoded(pixels)
-    sample = Sample("empty", picture, None, np.full((21, 3), [-1.0, -1, 0]))
+    sample = Sample("empty", encoded(pixels), None, np.full((21, 3), [-1.0, -1, 0]))
     setting = config(
         "unused", input_size=128, upright=True, smallest_window=1.5, largest_window=1.5
     )

@@ -44,7 +44,7 @@ def test_every_form_of_a_mask_shows_the_same_hand(form):
     assert np.array_equal(hand_pixels(decode_mask_values(encoded(FORMS[form]))), HAND)
 
 
-def test_a_cut_out_picture_means_what_is_not_transparent():
+def test_a_cut_out_image_means_what_is_not_transparent():
     colours = np.random.default_rng(0).integers(0, 256, (6, 8), np.uint8)
     content = encoded(with_alpha(colours, two_values(0, 255)))
     assert np.array_equal(hand_pixels(decode_mask_values(content)), HAND)
@@ -82,8 +82,8 @@ def test_colours_and_transparency_that_disagree_are_an_error():
         decode_mask_values(encoded(with_alpha(two_values(0, 255), two_values(255, 0))))
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", encoded(FORMS["0 and 1"])[:30]])
-def test_what_is_no_picture_is_an_error(content):
+@pytest.mark.parametrize("content", [b"", b"no image", encoded(FORMS["0 and 1"])[:30]])
+def test_what_is_no_image_is_an_error(content):
     with pytest.raises(MaskError, match=f"the mask \\({len(content)} bytes\\) cannot be decoded"):
         decode_mask_values(content)
 

@@ -70,7 +70,7 @@ def test_a_sample_equals_itself_alone_and_can_be_a_key(drawn_set):
     assert {sample: 1, again: 2}[again] == 2
 
 
-def test_a_sample_is_printed_without_its_picture_and_labels(drawn_samples):
+def test_a_sample_is_printed_without_its_image_and_labels(drawn_samples):
     sample = drawn_samples[0]
     text = repr(sample)
     assert f"key={sample.key!r}" in text and len(text) < 200
@@ -92,8 +92,8 @@ def test_exif_orientation_is_ignored():
 
 
 def plain_sample(ending: str, size: tuple = (83, 45)) -> Sample:
-    picture = np.full((size[1], size[0], 3), (50, 100, 150), np.uint8)
-    return Sample("x", encoded(picture, ending), None, np.zeros((21, 3)))
+    image = np.full((size[1], size[0], 3), (50, 100, 150), np.uint8)
+    return Sample("x", encoded(image, ending), None, np.zeros((21, 3)))
 
 
 def test_a_jpeg_tells_its_size_and_is_decoded_at_a_part_of_it():
@@ -124,7 +124,7 @@ def test_other_formats_do_not_tell_their_size(ending):
     assert plain_sample(ending).jpeg_size() is None
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut"])
+@pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8\xff\xe0 cut"])
 def test_an_undecodable_image_is_named(data):
     sample = Sample("seven", data, None, np.zeros((21, 3)))
     assert sample.jpeg_size() is None
@@ -314,7 +314,7 @@ def test_a_stored_mask_of_0_and_1_is_an_error_instead_of_empty(kind):
         hand(0, mask_png=encoded(mask)).mask()
 
 
-def test_deep_and_transparent_pictures_are_decoded_as_infer_decodes_them():
+def test_deep_and_transparent_images_are_decoded_as_infer_decodes_them():
     """12 bits in 16 keep their brightness, and what is hidden by transparency is white."""
     deep = np.full((HEIGHT, WIDTH, 3), 4095, np.uint16)
     assert (hand(0, image_bytes=encoded(deep)).image() == 255).all()
@@ -326,9 +326,9 @@ def test_another_set_has_another_digest(tmp_path, drawn_samples):
     first, second = drawn_samples[0], drawn_samples[2]
     assert first.image().shape == second.image().shape
     moved = dataclasses.replace(first, keypoints=first.keypoints + [1, 1, 0])
-    other_picture = dataclasses.replace(first, image_bytes=second.image_bytes)
+    other_image = dataclasses.replace(first, image_bytes=second.image_bytes)
     digests = [
         SampleSet(write_set(tmp_path / str(number), [sample])).digest()
-        for number, sample in enumerate((first, first, moved, other_picture))
+        for number, sample in enumerate((first, first, moved, other_image))
     ]
     assert digests[0] == digests[1] and len(set(digests)) == 3

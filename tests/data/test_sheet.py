@@ -39,7 +39,7 @@ def test_missing_keypoints_are_named_short():
 
 
 def test_a_tile_shows_mask_and_keypoints_in_their_places():
-    """A grey picture of 480 x 240 is drawn at half its size: its pixel 201 is the tile's 100."""
+    """A grey image of 480 x 240 is drawn at half its size: its pixel 201 is the tile's 100."""
     mask = np.zeros((240, 480), np.uint8)
     mask[40:200, 100:400] = 255
     mask[60:80, 300:340] = 0  # a hole has an outline, too
