@@ -11,7 +11,7 @@ train net and a solver, another pair for each ablation, and snapshots/, where th
 solvers and the list of files name what they need by absolute paths: bake again rather than move the
 folder. The samples lie in
 
-    --format lmdb    the LMDBs data (uint8 pictures), mask_label (uint8) and heatmaps (float_data)
+    --format lmdb    the LMDBs data (uint8 images), mask_label (uint8) and heatmaps (float_data)
     --format hdf5    HDF5 files data_0000.h5, ... and files.txt, which lists them. Their datasets
                      are data, label (the heatmaps) and mask (its labels), float32, with the
                      names and the shapes of the authors' release
@@ -115,7 +115,7 @@ class BakedSetWriter(FolderWriter, abc.ABC):
 class LmdbWriter(RecordWriter, BakedSetWriter):
     """Writes one LMDB of `Datum`s for each blob, which a Data layer reads.
 
-    Picture and mask label are stored as uint8, which holds their values exactly.
+    Image and mask label are stored as uint8, which holds their values exactly.
     """
 
     def __init__(self, folder: str | Path, config: LoaderConfig):
@@ -151,10 +151,10 @@ class LmdbWriter(RecordWriter, BakedSetWriter):
 
 
 def _make_records(arrays: Mapping[str, np.ndarray]) -> list[bytes]:
-    """Return the serialised `Datum`s of picture, mask label and heatmaps of one sample."""
-    picture = (arrays[DATA_BLOB] * PIXEL_SCALE + GREY).astype(np.uint8)
+    """Return the serialised `Datum`s of image, mask label and heatmaps of one sample."""
+    image = (arrays[DATA_BLOB] * PIXEL_SCALE + GREY).astype(np.uint8)
     mask_label = arrays[MASK_LABEL_BLOB].astype(np.uint8)
-    return [_serialize_datum(array) for array in (picture, mask_label, arrays[HEATMAPS_BLOB])]
+    return [_serialize_datum(array) for array in (image, mask_label, arrays[HEATMAPS_BLOB])]
 
 
 def _serialize_datum(array: np.ndarray) -> bytes:

@@ -54,8 +54,9 @@ class WrittenSet(NamedTuple):
         samples: Number of samples written.
         without_mask: Number of those without a mask.
         left_out: What was wrong with each sample that was left out.
-        turned_count: Number of samples whose picture has an EXIF orientation that the set ignores.
-        outside_count: Number of keypoints that their labels put outside the picture.
+        turned_count: Number of samples whose source image has an EXIF orientation that the set
+            ignores.
+        outside_count: Number of keypoints that their labels put outside the source image.
     """
 
     samples: int
@@ -88,8 +89,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar=f"{ORIGINAL}|{PAPER}|N/M",
         help="original: the set's own; paper: the same, which must have the paper's "
         f"{TRAIN_IMAGES} and {VALIDATION_IMAGES} samples; N/M: of all samples, those of its own "
-        "test split too, N to train on and M to validate on, where the hands of one picture, and "
-        "the pictures of one hand, stay together (default: original)",
+        "test split too, N to train on and M to validate on, where the hands of one image, and "
+        "the images of one hand, stay together (default: original)",
     )
     add_orientation_argument(parser)
     parser.add_argument(
@@ -123,7 +124,7 @@ def split_entries(
 
     Returns:
         {TRAIN or VALIDATION: shuffled entries}, without a set that would be empty. Entries of one
-        group, such as both hands of a picture, are in the same set where `split` has numbers.
+        group, such as both hands of an image, are in the same set where `split` has numbers.
 
     Raises:
         UserError: `split` is malformed, or asks for the paper's numbers where the set's own split
@@ -156,7 +157,7 @@ def split_entries(
     counts = {name: len(entries) for name, entries in sets.items()}
     if counts != wanted:
         raise UserError(
-            f"--split {split}: the hands of one picture, and the pictures of one hand, stay in one "
+            f"--split {split}: the hands of one image, and the images of one hand, stay in one "
             f"set: ask for fewer, such as --split {counts[TRAIN]}/{counts[VALIDATION]}"
         )
     return {name: entries for name, entries in sets.items() if entries}
@@ -206,12 +207,12 @@ def warn_of_unused_splits(splits: Mapping[str, Sequence[Entry]], split: str) -> 
 
 
 def warn_of_divided_groups(sets: Mapping[str, Sequence[Entry]]) -> None:
-    """Warn where hands of one picture, or pictures of one hand, are in several sets."""
+    """Warn where hands of one image, or images of one hand, are in several sets."""
     divided = list(find_divided_groups(sets, lambda entry: entry.group))
     if divided:
         entry, first = divided[0]
         _log.warning(
-            "%d samples to validate on are of a picture, a hand or a film that is trained on, such "
+            "%d samples to validate on are of an image, a hand or a film that is trained on, such "
             "as %s and %s: --split N/M keeps them in one set",
             len(divided),
             entry.location,
@@ -316,17 +317,17 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _warn_of_labels(folder: Path, written: WrittenSet) -> None:
-    """Warn of labels that may not fit their pictures."""
+    """Warn of labels that may not fit their images."""
     if written.turned_count:
         _log.warning(
-            "%s: %d pictures have an EXIF orientation; their labels are taken to refer to "
+            "%s: %d images have an EXIF orientation; their labels are taken to refer to "
             "the pixels as stored (--orientation upright says otherwise)",
             folder,
             written.turned_count,
         )
     if written.outside_count:
         _log.warning(
-            "%s: %d keypoints lie outside their pictures and count as missing "
+            "%s: %d keypoints lie outside their images and count as missing "
             "(data_tools.check lists those more than a pixel outside)",
             folder,
             written.outside_count,

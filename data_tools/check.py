@@ -218,7 +218,7 @@ def _format_statistics(statistics: Statistics) -> list[str]:
         for finger in FINGERS
     ]
     mask_share = statistics["mask_share"]
-    masks = f"{spread(mask_share, 100, 1)} % of the picture" if mask_share else "none"
+    masks = f"{spread(mask_share, 100, 1)} % of the image" if mask_share else "none"
     image_counts = ", ".join(
         f"{count}: {images}" for count, images in statistics["images_by_missing"].items()
     )

@@ -21,14 +21,14 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES, SKELETON
 from mcc_caffe.data.samples import find_broken_keypoints
 
-EDGE = 1  # pixels that a keypoint may lie outside the picture: rounding, or counting from 1
+EDGE = 1  # pixels that a keypoint may lie outside the source image: rounding, or counting from 1
 MASK_TOLERANCE = 0.05  # of the keypoint box's longer side, that a keypoint may lie outside the mask
 WRIST_TOLERANCE = 0.2  # of the same, for the wrist: many a mask ends before it
 MASK_TOLERANCE_MIN = 3  # pixels, for both
 COLLAPSED = 5  # pixels, the keypoint box's longer side
 LONG_BONE = 5  # medians of the hand's bones; real and rendered hands stay below 4
-# Correlation of two thumbnails. Different pictures stay below 0.97, re-encoded ones above 0.99.
-SAME_PICTURE = 0.99
+# Correlation of two thumbnails. Different images stay below 0.97, re-encoded ones above 0.99.
+SAME_IMAGE = 0.99
 THUMBNAIL = 16  # pixels
 _BLOCK = 1024  # thumbnails compared at a time
 _NAMED_KEYPOINTS = 4  # that a message names, before it only counts them
@@ -36,7 +36,7 @@ _NAMED_KEYPOINTS = 4  # that a message names, before it only counts them
 FAULTS = {
     "unusable": "label, files or sizes are wrong, the sample cannot be used",
     "bad_number": "a keypoint holds no finite number, or a v other than 0 and 1",
-    "outside_image": f"a labelled keypoint lies more than {EDGE} pixel outside the picture",
+    "outside_image": f"a labelled keypoint lies more than {EDGE} pixel outside the source image",
     "collapsed": f"the keypoint box's longer side is below {COLLAPSED} pixels, "
     "or at most half of the keypoints differ in place",
     "empty_mask": "the mask has no hand, the keypoints say there is one",
@@ -45,7 +45,7 @@ FAULTS = {
     "leak": "the same pixels stand in two splits",
 }
 WARNINGS = {
-    "exif_orientation": "the picture's EXIF orientation says that it is to be turned; the labels "
+    "exif_orientation": "the image's EXIF orientation says that it is to be turned; the labels "
     "are taken to refer to the pixels as stored: --orientation upright says otherwise",
     "no_keypoint": "not one keypoint is labelled",
     "outside_mask": f"a keypoint is farther from the mask than {MASK_TOLERANCE:.0%} "
@@ -53,11 +53,11 @@ WARNINGS = {
     f"and than {MASK_TOLERANCE_MIN} pixels: wrong, or hidden by an object",
     "long_bone": f"a finger's bone is longer than {LONG_BONE} times the median of the hand's",
     "duplicate": "the same pixels stand twice in one split",
-    "near_leak": "two splits hold nearly the same picture (correlation of "
-    f"{THUMBNAIL} x {THUMBNAIL} thumbnails from {SAME_PICTURE}): "
+    "near_leak": "two splits hold nearly the same image (correlation of "
+    f"{THUMBNAIL} x {THUMBNAIL} thumbnails from {SAME_IMAGE}): "
     "another size or quality of it, or the next frame of a film",
-    "divided_group": "two splits hold hands of one picture, or pictures of one hand or film: "
-    "the set does better in validation than on new pictures",
+    "divided_group": "two splits hold hands of one image, or images of one hand or film: "
+    "the set does better in validation than on new images",
 }
 
 
@@ -78,15 +78,15 @@ class Finding(NamedTuple):
         return self.kind in FAULTS
 
 
-class PictureFacts(NamedTuple):
+class ImageFacts(NamedTuple):
     """What the check keeps of a usable sample.
 
     Attributes:
         size: Width, height in pixels.
-        keypoints: (21, 3) x, y, v, as the label has them, also outside the picture; x and y in
+        keypoints: (21, 3) x, y, v, as the label has them, also outside the source image; x and y in
             image pixels.
         missing: (21,) bool, which keypoints a training lacks: those without a label and those
-            outside the picture.
+            outside the source image.
         mask_share: Share of the image that the mask covers, None without a mask.
         digest: Hash of the decoded pixels.
         thumbnail: (256,) float32, grey, of mean 0 and length 1; zero where the image is uniform.
@@ -107,12 +107,12 @@ class CheckedSample:
     Attributes:
         entry: Where the sample comes from.
         findings: All faults and warnings; `find_duplicates` adds to them.
-        facts: What the check needs to know of the picture; None where the sample is unusable.
+        facts: What the check needs to know of the image; None where the sample is unusable.
     """
 
     entry: Entry
     findings: list[Finding]
-    facts: PictureFacts | None = None
+    facts: ImageFacts | None = None
 
 
 def check_sample(entry: Entry) -> CheckedSample:
@@ -136,7 +136,7 @@ def check_sample(entry: Entry) -> CheckedSample:
     keypoints = sample.keypoints.copy()
     for index, x, y in sample.outside:  # which the reader has made missing
         keypoints[index] = x, y, 1
-    facts = PictureFacts(
+    facts = ImageFacts(
         size=(width, height),
         keypoints=keypoints,
         missing=sample.keypoints[:, 2] == 0,
@@ -144,7 +144,7 @@ def check_sample(entry: Entry) -> CheckedSample:
         digest=digest.digest(),
         thumbnail=make_thumbnail(image),
     )
-    findings = list(find_faults(width, height, mask, keypoints, sample.picture_box))
+    findings = list(find_faults(width, height, mask, keypoints, sample.source_box))
     orientation = sample_orientation(sample)
     if orientation > 1:
         findings.append(Finding("exif_orientation", f"it is {orientation} (1 is upright)"))
@@ -156,7 +156,7 @@ def find_faults(
     height: int,
     mask: np.ndarray | None,
     keypoints: np.ndarray,
-    picture_box: tuple[int, int, int, int] | None = None,
+    source_box: tuple[int, int, int, int] | None = None,
 ) -> Iterator[Finding]:
     """Find what is wrong with one labelled image.
 
@@ -165,8 +165,8 @@ def find_faults(
         height: The image's height in pixels.
         mask: (H, W) of {0, 1}, or None.
         keypoints: (21, 3) x, y, v.
-        picture_box: Left, top, right, bottom of the picture of which the image is a part, in
-            image pixels; None where the image is the whole picture.
+        source_box: Left, top, right, bottom of the source image, of which the image is a crop, in
+            image pixels; None where the image is no crop.
 
     Yields:
         One finding for each kind that applies.
@@ -177,13 +177,13 @@ def find_faults(
         yield Finding("bad_number", ", ".join(values))
         return
     xy, labelled = keypoints[:, :2], keypoints[:, 2] == 1
-    left, top, right, bottom = picture_box or (0, 0, width, height)
+    left, top, right, bottom = source_box or (0, 0, width, height)
     outside = labelled & ~_lie_inside(xy - (left, top), right - left, bottom - top)
     if outside.any():
         yield Finding(
             "outside_image",
             f"{_name_keypoints(outside, xy - (left, top))}; "
-            f"the picture is {right - left} x {bottom - top}",
+            f"the source image is {right - left} x {bottom - top}",
         )
     if mask is not None and mask.all():
         yield Finding("full_mask", "all of its pixels are hand")
@@ -207,7 +207,7 @@ def find_faults(
 
 
 def _lie_inside(xy: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Tell which (N, 2) points lie in a picture, or at most EDGE pixels outside.
+    """Tell which (N, 2) points lie in an image, or at most EDGE pixels outside.
 
     `geometry.lie_inside` admits none outside. Here a label that rounds, or counts from 1, is right.
     """
@@ -272,7 +272,7 @@ def _name_keypoints(chosen: np.ndarray, xy: np.ndarray) -> str:
 
 
 def make_thumbnail(image: np.ndarray) -> np.ndarray:
-    """Return the `thumbnail` of PictureFacts for an HxWx3 uint8 BGR image."""
+    """Return the `thumbnail` of ImageFacts for an HxWx3 uint8 BGR image."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     values = small.astype(np.float32).ravel() - small.mean(dtype=np.float32)
@@ -282,7 +282,7 @@ def make_thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def find_duplicates(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
-    """Find pictures that stand twice, in one split or in two, exactly or nearly or in other parts.
+    """Find images that stand twice, in one split or in two, exactly or nearly or in other parts.
 
     Args:
         splits: {split: its checked samples}; their findings are added to.
@@ -294,7 +294,7 @@ def find_duplicates(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
 
 
 def _find_copies(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
-    """Add a finding to each picture that is exactly an earlier one."""
+    """Add a finding to each image that is exactly an earlier one."""
     originals: dict[bytes, tuple[str, CheckedSample]] = {}
     for split, samples in splits.items():
         for sample in samples:
@@ -307,12 +307,12 @@ def _find_copies(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
 
 
 def _describe_copy(kind: str, original: CheckedSample, copy: CheckedSample) -> Finding:
-    """Return the finding of a copy of an earlier picture."""
+    """Return the finding of a copy of an earlier image."""
     assert original.facts is not None and copy.facts is not None
     same_labels = np.array_equal(original.facts.keypoints, copy.facts.keypoints)
     return Finding(
         kind,
-        f"the same picture as {original.entry.location}, "
+        f"the same image as {original.entry.location}, "
         f"with {'the same' if same_labels else 'other'} keypoints",
     )
 
@@ -320,7 +320,7 @@ def _describe_copy(kind: str, original: CheckedSample, copy: CheckedSample) -> F
 def _find_near_leaks(
     earlier_split: Sequence[CheckedSample], later_split: Sequence[CheckedSample]
 ) -> None:
-    """Add a finding to the later split's pictures that look like, but are not, an earlier one's."""
+    """Add a finding to the later split's images that look like, but are not, an earlier one's."""
     earlier = [(sample, sample.facts) for sample in earlier_split if sample.facts is not None]
     later = [(sample, sample.facts) for sample in later_split if sample.facts is not None]
     if not earlier or not later:
@@ -332,7 +332,7 @@ def _find_near_leaks(
         correlations = np.stack([facts.thumbnail for _, facts in block]) @ thumbnails.T
         for (sample, facts), row in zip(block, correlations):
             nearest = int(row.argmax())
-            if row[nearest] >= SAME_PICTURE and facts.digest not in digests:
+            if row[nearest] >= SAME_IMAGE and facts.digest not in digests:
                 location = earlier[nearest][0].entry.location
                 sample.findings.append(
                     Finding("near_leak", f"looks like {location} (correlation {row[nearest]:.3f})")
@@ -340,7 +340,7 @@ def _find_near_leaks(
 
 
 def _find_divided_groups(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
-    """Add a finding to usable samples whose group, but not whose picture, an earlier split has."""
+    """Add a finding to usable samples whose group, but not whose image, an earlier split has."""
     usable = {
         split: [sample for sample in samples if sample.facts is not None]
         for split, samples in splits.items()
@@ -349,5 +349,5 @@ def _find_divided_groups(splits: Mapping[str, Sequence[CheckedSample]]) -> None:
         if not any(finding.kind in ("leak", "near_leak") for finding in sample.findings):
             location = first.entry.location
             sample.findings.append(
-                Finding("divided_group", f"of one picture, hand or film with {location}")
+                Finding("divided_group", f"of one image, hand or film with {location}")
             )

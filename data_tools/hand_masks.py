@@ -1,7 +1,7 @@
-"""Masks of hands whose keypoints are known: a network's own, refined by the picture's colours.
+"""Masks of hands whose keypoints are known: a network's own, refined by the image's colours.
 
 The network says roughly where the hand is, in cells. GrabCut then moves the border to where the
-colours change, at the picture's own resolution. A mask is trusted where it agrees with the
+colours change, at the image's own resolution. A mask is trusted where it agrees with the
 keypoints: it holds them, and it does not reach far beyond their convex hull.
 """
 
@@ -42,7 +42,7 @@ def make_trusted_mask(
 
 
 def refine(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Move the border of a mask to where the picture's colours change (GrabCut).
+    """Move the border of a mask to where the image's colours change (GrabCut).
 
     Args:
         image: HxWx3 uint8 BGR.

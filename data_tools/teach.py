@@ -139,7 +139,7 @@ def find_photographs(patterns: Iterable[str], out: Path) -> tuple[list[Path], Pa
         elif any(map(is_taught, folders)):
             passed_over.add("crops of a taught set", file.path.name)
         elif file.is_video:
-            passed_over.add("videos and animated pictures", file.path.name)
+            passed_over.add("videos and animated images", file.path.name)
         else:
             photographs.append(file.path)
     if not photographs:

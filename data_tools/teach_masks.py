@@ -1,4 +1,4 @@
-"""Adds masks to the hands of a taught set: a network's own, refined by the picture's colours.
+"""Adds masks to the hands of a taught set: a network's own, refined by the image's colours.
 
     python -m data_tools.teach photographs/ data/taught
     python -m data_tools.teach_masks data/taught
@@ -40,7 +40,7 @@ class MaskOutcome(NamedTuple):
     Attributes:
         with_mask: Number of hands that have a mask, from this run or from before.
         without_mask: Number of hands for which no mask could be trusted.
-        unreadable: Number of hands whose picture could not be read.
+        unreadable: Number of hands whose image could not be read.
     """
 
     with_mask: int = 0
@@ -61,7 +61,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def add_masks(folder: Path, teacher: MaskTeacher) -> MaskOutcome:
     """Give each hand of a taught set that has no mask one, where it agrees with the keypoints.
 
-    A picture that cannot be read is named in a warning. The labels reach the disk every 20 seconds
+    An image that cannot be read is named in a warning. The labels reach the disk every 20 seconds
     and at the end.
 
     Args:
@@ -117,12 +117,12 @@ def _segmentation(entry: CocoEntry, teacher: MaskTeacher) -> dict[str, Any] | No
     """Return the run lengths of a hand's mask; None where there is none to be trusted.
 
     Raises:
-        SampleError: The hand's picture cannot be read.
+        SampleError: The hand's image cannot be read.
     """
     sample = entry.sample()
     image = sample.image()
     labelled = sample.keypoints[sample.keypoints[:, 2] > 0, :2]
-    # Of several hands in a picture, each sample is a part of it.
+    # Of several hands in an image, each sample is a part of it.
     if len(labelled) < ENOUGH_KEYPOINTS or not entry.is_alone:
         return None
     mask = make_trusted_mask(image, teacher.hand_probability(image, labelled), labelled)
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if outcome.unreadable:
         raise UserError(
-            f"the pictures of {outcome.unreadable} of {sum(outcome)} hands could not be read "
+            f"the images of {outcome.unreadable} of {sum(outcome)} hands could not be read "
             "(named above); the other hands are done"
         )
 

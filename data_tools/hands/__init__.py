@@ -1,1 +1,1 @@
-"""The synthetic hand: its mesh, its poses, its appearance and the picture of it."""
+"""The synthetic hand: its mesh, its poses, its appearance and its rendering."""

@@ -1,4 +1,4 @@
-"""Draws what lies behind the hand: crops of free photographs, and procedural pictures.
+"""Draws what lies behind the hand: crops of free photographs, and procedural images.
 
 The photographs come from Debian's wallpaper packages and from scikit-image. None shows a bare hand;
 those of Train and Test differ. Licences (docs/synthetic-hands.md lists them with their authors):
@@ -94,15 +94,15 @@ def list_photographs(split: str) -> tuple[str, ...]:
 @functools.cache
 def _load_photograph(path: str) -> np.ndarray:
     """Load a photograph, HxWx3 uint8 BGR, its longer side at most LARGEST."""
-    picture = cv2.imread(path)
-    if picture is None:
+    image = cv2.imread(path)
+    if image is None:
         raise UserError(
             f"the photograph {path} cannot be decoded: install the package it belongs to again"
         )
-    scale = LARGEST / max(picture.shape[:2])
+    scale = LARGEST / max(image.shape[:2])
     if scale >= 1:
-        return picture
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return image
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def random_background(rng: np.random.Generator, height: int, width: int, split: str) -> np.ndarray:
@@ -118,7 +118,7 @@ def random_background(rng: np.random.Generator, height: int, width: int, split: 
         height x width x 3 uint8 BGR.
     """
     if rng.random() < PHOTO_SHARE:
-        picture = _crop_photograph(rng, height, width, split)
+        image = _crop_photograph(rng, height, width, split)
     else:
         painters = (
             _paint_gradient,
@@ -130,21 +130,21 @@ def random_background(rng: np.random.Generator, height: int, width: int, split: 
             _paint_room,
         )
         shares = (0.12, 0.16, 0.08, 0.06, 0.2, 0.1, 0.28)
-        picture = painters[rng.choice(len(painters), p=shares)](rng, height, width)
+        image = painters[rng.choice(len(painters), p=shares)](rng, height, width)
     if rng.random() < 0.3:
-        picture = add_skin_coloured_shapes(rng, picture)
+        image = add_skin_coloured_shapes(rng, image)
     if rng.random() < 0.6:  # out of focus
-        picture = cv2.GaussianBlur(picture, (0, 0), max(height, width) * rng.uniform(0.002, 0.02))
-    return picture
+        image = cv2.GaussianBlur(image, (0, 0), max(height, width) * rng.uniform(0.002, 0.02))
+    return image
 
 
-def add_skin_coloured_shapes(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Return the picture with one to three rounded, shaded shapes in the colours of skin.
+def add_skin_coloured_shapes(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Return the image with one to three rounded, shaded shapes in the colours of skin.
 
     They teach the net that not everything of that colour is a hand.
     """
-    height, width = picture.shape[:2]
-    layer, cover = picture.copy(), np.zeros((height, width), np.uint8)
+    height, width = image.shape[:2]
+    layer, cover = image.copy(), np.zeros((height, width), np.uint8)
     size = max(height, width)
     for _ in range(rng.integers(1, 4)):
         colour = np.clip(
@@ -158,47 +158,45 @@ def add_skin_coloured_shapes(rng: np.random.Generator, picture: np.ndarray) -> n
         if rng.random() < 0.5:
             axes = (size * rng.uniform(0.05, 0.25, 2)).astype(int).tolist()
             turn = rng.uniform(0, 180)
-            for image, value in ((layer, colour.tolist()), (cover, 255)):
-                cv2.ellipse(image, centre, axes, turn, 0, 360, value, -1, cv2.LINE_AA)
+            for canvas, value in ((layer, colour.tolist()), (cover, 255)):
+                cv2.ellipse(canvas, centre, axes, turn, 0, 360, value, -1, cv2.LINE_AA)
         else:
             end = rng.uniform((0, 0), (width, height)).astype(int).tolist()
             thickness = int(size * rng.uniform(0.05, 0.2))
-            for image, value in ((layer, colour.tolist()), (cover, 255)):
-                cv2.line(image, centre, end, value, thickness, cv2.LINE_AA)
+            for canvas, value in ((layer, colour.tolist()), (cover, 255)):
+                cv2.line(canvas, centre, end, value, thickness, cv2.LINE_AA)
     # Darker towards the border, as round things are.
     depth = np.minimum(cv2.distanceTransform(cover, cv2.DIST_L2, 3) / (0.06 * size), 1.0) ** 0.5
     light = 0.55 + 0.45 * depth + 0.12 * _smooth_noise(rng, height, width, rng.uniform(3, 8))
     alpha = cv2.GaussianBlur(cover, (0, 0), 0.8)[..., None] / 255.0
-    return np.clip(picture * (1 - alpha) + layer * light[..., None] * alpha, 0, 255).astype(
-        np.uint8
-    )
+    return np.clip(image * (1 - alpha) + layer * light[..., None] * alpha, 0, 255).astype(np.uint8)
 
 
 def _crop_photograph(rng: np.random.Generator, height: int, width: int, split: str) -> np.ndarray:
     """Crop a random part of a photograph, turned, flipped and recoloured."""
     paths = list_photographs(split)
-    picture = _load_photograph(paths[rng.integers(len(paths))])
+    image = _load_photograph(paths[rng.integers(len(paths))])
     if rng.random() < 0.5:
-        picture = picture[:, ::-1]
+        image = image[:, ::-1]
     if rng.random() < 0.25:
-        picture = np.rot90(picture, int(rng.integers(1, 4)))
-    rows, columns = picture.shape[:2]
+        image = np.rot90(image, int(rng.integers(1, 4)))
+    rows, columns = image.shape[:2]
     scale = min(rows / height, columns / width) * rng.uniform(0.35, 1.0)
     y, x = rng.uniform(0, rows - scale * height), rng.uniform(0, columns - scale * width)
-    crop = picture[int(y) : int(y + scale * height) + 1, int(x) : int(x + scale * width) + 1]
+    crop = image[int(y) : int(y + scale * height) + 1, int(x) : int(x + scale * width) + 1]
     return recolour(
         rng, cv2.resize(np.ascontiguousarray(crop), (width, height), interpolation=cv2.INTER_LINEAR)
     )
 
 
-def recolour(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Return the picture with random hue, saturation, brightness and contrast.
+def recolour(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Return the image with random hue, saturation, brightness and contrast.
 
     Now and then the colour channels change places.
     """
     if rng.random() < 0.08:
-        picture = np.ascontiguousarray(picture[..., rng.permutation(3)])
-    hsv = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV).astype(np.float32)
+        image = np.ascontiguousarray(image[..., rng.permutation(3)])
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(np.float32)
     hsv[..., 0] = (hsv[..., 0] + rng.normal(0, 8)) % 180
     hsv[..., 1] *= rng.uniform(0.4, 1.3)
     tint = np.float32(rng.uniform(0.88, 1.12, 3))
@@ -216,7 +214,7 @@ def _random_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def _paint_plain(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Paint a picture of one colour; uint8, since OpenCV smooths edges in no other type."""
+    """Paint an image of one colour; uint8, since OpenCV smooths edges in no other type."""
     return np.full((height, width, 3), _random_colour(rng), np.uint8)
 
 
@@ -227,12 +225,12 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int, cells: floa
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _add_grain(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Return the picture (HxWx3) with uneven light and a fine texture, as uint8."""
-    height, width = picture.shape[:2]
+def _add_grain(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Return the image (HxWx3) with uneven light and a fine texture, as uint8."""
+    height, width = image.shape[:2]
     light = 1 + rng.uniform(0, 0.3) * _smooth_noise(rng, height, width, rng.uniform(1, 3))
     texture = rng.uniform(0, 14) * _smooth_noise(rng, height, width, rng.uniform(60, 200))
-    return np.clip(picture * light[..., None] + texture[..., None], 0, 255).astype(np.uint8)
+    return np.clip(image * light[..., None] + texture[..., None], 0, 255).astype(np.uint8)
 
 
 def _blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -287,7 +285,7 @@ def _paint_checkers(rng: np.random.Generator, height: int, width: int) -> np.nda
 
 def _paint_shapes(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Paint boxes, discs and polygons over each other, as on a cluttered table."""
-    picture, size = _paint_plain(rng, height, width), max(height, width)
+    image, size = _paint_plain(rng, height, width), max(height, width)
     for _ in range(rng.integers(4, 30)):
         corners = rng.uniform(0, 1, 2) * (width, height) + rng.normal(
             0, size * rng.uniform(0.03, 0.25), (rng.integers(3, 7), 2)
@@ -295,7 +293,7 @@ def _paint_shapes(rng: np.random.Generator, height: int, width: int) -> np.ndarr
         if rng.random() < 0.3:
             radius = int(size * rng.uniform(0.01, 0.15))
             cv2.circle(
-                picture,
+                image,
                 corners[0].astype(int).tolist(),
                 radius,
                 _random_colour(rng).tolist(),
@@ -304,24 +302,24 @@ def _paint_shapes(rng: np.random.Generator, height: int, width: int) -> np.ndarr
             )
         else:
             cv2.fillPoly(
-                picture,
+                image,
                 [cv2.convexHull(corners.astype(np.int32))],
                 _random_colour(rng).tolist(),
                 cv2.LINE_AA,
             )
-    return _add_grain(rng, picture)
+    return _add_grain(rng, image)
 
 
 def _paint_text(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Paint a page or a screen: lines of random letters."""
-    picture, ink = _paint_plain(rng, height, width), _random_colour(rng).tolist()
+    image, ink = _paint_plain(rng, height, width), _random_colour(rng).tolist()
     scale, font = rng.uniform(0.3, 1.2), int(rng.integers(0, 8))
     line = int(30 * scale) + int(rng.integers(2, 14))
     letters = list("abcdefghijklmnopqrstuvwxyzABCDE0123456789,.        ")
     for y in range(line, height + line, line):
         words = "".join(rng.choice(letters, size=int(width / (14 * scale)) + 2))
         cv2.putText(
-            picture,
+            image,
             words,
             (int(rng.integers(-20, 20)), y),
             font,
@@ -333,14 +331,14 @@ def _paint_text(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 15), 1.3)
     return _add_grain(
         rng,
-        cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REFLECT),
+        cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT),
     )
 
 
 def _paint_room(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Paint a wall, a floor or a table, and box-like furniture with lit and shaded sides."""
-    picture, horizon = _paint_plain(rng, height, width), int(height * rng.uniform(0.3, 0.95))
-    picture[horizon:] = _random_colour(rng)
+    image, horizon = _paint_plain(rng, height, width), int(height * rng.uniform(0.3, 0.95))
+    image[horizon:] = _random_colour(rng)
     for _ in range(rng.integers(2, 12)):
         w, h = width * rng.uniform(0.04, 0.5), height * rng.uniform(0.05, 0.6)
         x, y, colour = (
@@ -354,11 +352,11 @@ def _paint_room(rng: np.random.Generator, height: int, width: int) -> np.ndarray
         flank = np.array(
             [(edge, y - h), (edge + side, y - 0.92 * h), (edge + side, y - 0.08 * h), (edge, y)]
         )
-        cv2.fillPoly(picture, [front.astype(np.int32)], colour.tolist(), cv2.LINE_AA)
+        cv2.fillPoly(image, [front.astype(np.int32)], colour.tolist(), cv2.LINE_AA)
         cv2.fillPoly(
-            picture,
+            image,
             [flank.astype(np.int32)],
             (colour * rng.uniform(0.4, 0.85)).tolist(),
             cv2.LINE_AA,
         )
-    return _add_grain(rng, picture)
+    return _add_grain(rng, image)

@@ -1,7 +1,7 @@
 """People behind the hand: MakeHuman's CC0 body (see `hand_mesh`) without its hands, for `render`.
 
 A net that has only been trained on hands takes every face and bare arm for one. The hands are cut
-off: a picture shows one hand, its own. Coordinates are those of the base mesh, here in hand
+off: an image shows one hand, its own. Coordinates are those of the base mesh, here in hand
 lengths: x to the body's left, y up, z to the front.
 """
 
@@ -84,7 +84,7 @@ class Body:
 
     Attributes:
         surface: For `render`, in the body's own frame.
-        targets: {name: a point (3,) that is worth having in the picture}.
+        targets: {name: a point (3,) that is worth having in the image}.
         cut: (N, 3) points where the hands were.
     """
 

@@ -87,11 +87,9 @@ def render_clip(
         share = number / max(frame_count - 1, 1)
         image, joints = background.astype(np.float32), np.empty((len(paths), 21, 2))
         for index, path in enumerate(paths):
-            picture, joints[index] = _draw_hand(
-                scene, rest, appearance, path, share=share, size=size
-            )
-            cover = picture[..., 3:].astype(np.float32) / 255
-            image = image * (1 - cover) + picture[..., 2::-1]
+            rgba, joints[index] = _draw_hand(scene, rest, appearance, path, share=share, size=size)
+            cover = rgba[..., 3:].astype(np.float32) / 255
+            image = image * (1 - cover) + rgba[..., 2::-1]
         image += rng.normal(0, noise, image.shape)
         yield ClipFrame(image.clip(0, 255).round().astype(np.uint8), joints)
 
@@ -99,7 +97,7 @@ def render_clip(
 class _Drawn(NamedTuple):
     """A hand before nothing: HxWx4 uint8 as `render.Drawing` has it, and its joints (21, 2)."""
 
-    picture: np.ndarray
+    rgba: np.ndarray
     joints: np.ndarray
 
 
@@ -134,17 +132,17 @@ def _draw_hand(
         far=_DISTANCE + DEPTH,
     )
     shot = Shot(points, joints, camera, path.poses[0], {})
-    picture = scene.renderer.draw(
+    rgba = scene.renderer.draw(
         scene.make_vertices(shot, appearance),
         camera,
         appearance,
         centre=joints.mean(axis=0),
         radius=SHADOW_RADIUS,
-    ).picture
+    ).rgba
     pixels = camera.project(labelled_keypoints(joints))
     if path.is_left:  # the mesh is a right hand
-        picture, pixels[:, 0] = picture[:, ::-1], width - 1 - pixels[:, 0]
-    return _Drawn(picture, pixels)
+        rgba, pixels[:, 0] = rgba[:, ::-1], width - 1 - pixels[:, 0]
+    return _Drawn(rgba, pixels)
 
 
 def _blend(first: Pose, second: Pose, share: float) -> Pose:

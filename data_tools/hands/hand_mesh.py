@@ -6,7 +6,7 @@ PyTorch is not needed.
 
 Coordinates are those of a right hand, in hand lengths (wrist to middle fingertip along the bones),
 origin at the wrist: x radial (towards the thumb), y distal (towards the fingers), z palmar. A left
-hand is made by mirroring the picture of a right one.
+hand is made by mirroring the image of a right one.
 
 The 21 joints are the heads of the bones and the tips of the last ones: wrist, then thumb, index,
 middle, ring and pinky, each from base to tip. They are the centres of MakeHuman's joint cubes, but

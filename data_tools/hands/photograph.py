@@ -6,20 +6,20 @@ import numpy as np
 from data_tools.hands.backgrounds import random_background
 
 
-def add_background(rng: np.random.Generator, picture: np.ndarray, split: str) -> np.ndarray:
+def add_background(rng: np.random.Generator, rgba: np.ndarray, split: str) -> np.ndarray:
     """Put a random background behind the drawn hand.
 
     Args:
         rng: Draws the background and the hand's shadow on it.
-        picture: HxWx4 uint8 of premultiplied RGB and coverage.
+        rgba: HxWx4 uint8 of premultiplied RGB and coverage.
         split: "Train" or "Test", which share no photograph.
 
     Returns:
         HxWx3 uint8 BGR.
     """
-    height, width = picture.shape[:2]
+    height, width = rgba.shape[:2]
     background = random_background(rng, height, width, split).astype(np.float32)
-    alpha = picture[..., 3:].astype(np.float32) / 255
+    alpha = rgba[..., 3:].astype(np.float32) / 255
     if rng.random() < 0.35:  # the hand's shadow on what is behind
         shift = np.array(
             [[1, 0, rng.normal(0, 0.06) * width], [0, 1, rng.uniform(0, 0.1) * height]], np.float32
@@ -29,7 +29,7 @@ def add_background(rng: np.random.Generator, picture: np.ndarray, split: str) ->
         )
         shade = cv2.GaussianBlur(shade, (0, 0), max(height, width) * rng.uniform(0.005, 0.04))
         background *= 1 - rng.uniform(0.15, 0.6) * shade[..., None]
-    return (background * (1 - alpha) + picture[..., 2::-1]).clip(0, 255).astype(np.uint8)
+    return (background * (1 - alpha) + rgba[..., 2::-1]).clip(0, 255).astype(np.uint8)
 
 
 def lose_resolution(image: np.ndarray, factor: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Renders off screen with OpenGL: a shaded picture with its coverage, and what each pixel sees.
+"""Renders off screen with OpenGL: a shaded image with its coverage, and what each pixel sees.
 
 The renderer uses `moderngl` on a standalone EGL context. Mesa's software rasteriser (llvmpipe) is
 enough; no display or GPU is needed. The camera follows OpenCV: x right, y down, z away from the
@@ -16,7 +16,7 @@ from data_tools.hands import shaders, vertex_layout
 from data_tools.hands.hand_mesh import triangulate
 from mcc_caffe.core.errors import UserError
 
-SAMPLES = 4  # anti-aliasing of the picture; the truth has none
+SAMPLES = 4  # anti-aliasing of the image; the truth has none
 SHADOW_SIZE = 512
 TEXTURE_SIZE = 256
 # The mask holds the skin of which the hand's bones (wrist to fingertips) carry at least this share.
@@ -29,7 +29,7 @@ _MOST_LIGHTS = 3  # that the shaders add up
 
 @dataclass
 class Camera:
-    """Pinhole camera of a width x height picture.
+    """Pinhole camera of a width x height image.
 
     Attributes:
         width: Pixels.
@@ -56,7 +56,7 @@ class Camera:
     def matrix(self) -> np.ndarray:
         """Return the (4, 4) matrix from camera space to clip space.
 
-        Row 0 of the picture is row 0 of the frame buffer; OpenGL's pixel centres lie at +0.5.
+        Row 0 of the image is row 0 of the frame buffer; OpenGL's pixel centres lie at +0.5.
         """
         depth = (
             (self.far + self.near) / (self.far - self.near),
@@ -147,21 +147,21 @@ class Drawing(NamedTuple):
     """What the renderer draws.
 
     Attributes:
-        picture: HxWx4 uint8: sRGB-coded RGB, premultiplied by the coverage, and the coverage.
+        rgba: HxWx4 uint8: sRGB-coded RGB, premultiplied by the coverage, and the coverage.
         labels: HxW uint8, what the centre of every pixel sees: shaders.NOTHING, HAND (skin of which
             the hand's bones carry at least HAND_SHARE), ARM or OTHER.
         depth: HxW float32, how far that is along z.
     """
 
-    picture: np.ndarray
+    rgba: np.ndarray
     labels: np.ndarray
     depth: np.ndarray
 
 
 class _Targets(NamedTuple):
-    """Frame buffers of one size: the multisampled picture, its resolved copy, and the truth."""
+    """Frame buffers of one size: the multisampled image, its resolved copy, and the truth."""
 
-    picture: Any
+    multisampled: Any
     resolved: Any
     truth: Any
 
@@ -178,7 +178,7 @@ class _Buffers:
         )
         self._faces = context.buffer(triangles.astype("u4").tobytes())
         layouts = {
-            "picture": (programs[program_name], vertex_layout.LAYOUT),
+            "image": (programs[program_name], vertex_layout.LAYOUT),
             "truth": (programs["truth"], vertex_layout.TRUTH_LAYOUT),
             "shadow": (programs["shadow"], vertex_layout.SHADOW_LAYOUT),
         }
@@ -201,7 +201,7 @@ class Renderer:
 
     def __init__(self) -> None:
         """Open the context; UserError where moderngl or an OpenGL is missing."""
-        # The pictures are small: llvmpipe's own threads cost more than they bring.
+        # The images are small: llvmpipe's own threads cost more than they bring.
         os.environ.setdefault("LP_NUM_THREADS", "0")
         try:
             import moderngl  # optional: the extra `synth`
@@ -267,7 +267,7 @@ class Renderer:
 
         Args:
             vertices: (N, 16) of the hand in camera space, laid out as `vertex_layout` says.
-            camera: Says the picture's size as well.
+            camera: Says the image's size as well.
             appearance: Skin, sleeve and light.
             centre: (3,) of the sphere that casts and receives the shadow of the first light.
             radius: The radius of that sphere.
@@ -285,7 +285,7 @@ class Renderer:
         for name in ("skin", "plain"):
             self._set_light(self._programs[name], appearance, matrix, shadow)
         self._set_skin(appearance)
-        self._draw_picture(targets, hand, others)
+        self._draw_image(targets, hand, others)
         self._draw_truth(targets, hand, others, matrix)
         size = camera.height, camera.width
         pixels = targets.resolved.read(components=4, alignment=1)
@@ -310,21 +310,21 @@ class Renderer:
             if surface.casts:
                 buffers.arrays["shadow"].render()
 
-    def _draw_picture(
+    def _draw_image(
         self, targets: _Targets, hand: _Buffers, others: Sequence[tuple[Surface, _Buffers]]
     ) -> None:
         """Draw what the camera sees, and resolve its samples."""
-        targets.picture.use()
-        targets.picture.clear(0, 0, 0, 0, depth=1.0)
+        targets.multisampled.use()
+        targets.multisampled.clear(0, 0, 0, 0, depth=1.0)
         self._shadow_map.use(0)
         self._texture.use(1)
-        self._programs["plain"]["picture"] = 1
-        hand.arrays["picture"].render()
+        self._programs["plain"]["image"] = 1
+        hand.arrays["image"].render()
         for surface, buffers in others:
             texture = _WHITE if surface.texture is None else surface.texture
             self._texture.write(np.ascontiguousarray(texture).tobytes())
-            buffers.arrays["picture"].render()
-        self.context.copy_framebuffer(targets.resolved, targets.picture)
+            buffers.arrays["image"].render()
+        self.context.copy_framebuffer(targets.resolved, targets.multisampled)
 
     def _draw_truth(
         self,

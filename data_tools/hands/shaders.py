@@ -175,11 +175,11 @@ void main() {
 PLAIN = (
     _COMMON
     + """
-uniform sampler2D picture;
+uniform sampler2D image;
 void main() {
     vec3 normal = normalize(n), eye = normalize(-at);
     float uneven = 1.0 + 0.08 * noise(on_rest * 40.0) + 0.06 * noise(on_rest * 11.0);
-    vec3 albedo = coat.rgb * pow(texture(picture, mark.xy).rgb, vec3(2.2)) * uneven;
+    vec3 albedo = coat.rgb * pow(texture(image, mark.xy).rgb, vec3(2.2)) * uneven;
     vec3 light = mix(bounce, ambient, 0.5 - 0.5 * normal.y) * coat.w;
     vec3 shine = vec3(0.0);
     for (int i = 0; i < 3; ++i) {

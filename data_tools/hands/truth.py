@@ -18,9 +18,9 @@ class Truth(TypedDict):
     """One line of truth.jsonl.
 
     Attributes:
-        image: File name of the picture.
-        width: The picture's width in pixels.
-        height: The picture's height in pixels.
+        image: File name of the image.
+        width: The image's width in pixels.
+        height: The image's height in pixels.
         joints: 21 x [x, y, state]: pixels, and one of `hand_scene.JOINT_STATES`.
         parameters: What was drawn.
     """
@@ -33,10 +33,10 @@ class Truth(TypedDict):
 
 
 def label_joints(truth: Truth, convention: str = "paper") -> np.ndarray:
-    """Label the joints of a picture.
+    """Label the joints of an image.
 
     Args:
-        truth: What is known of the picture.
+        truth: What is known of the image.
         convention: Which joints are labelled, a key of `hand_scene.CONVENTIONS`.
 
     Returns:
@@ -47,13 +47,13 @@ def label_joints(truth: Truth, convention: str = "paper") -> np.ndarray:
 
 
 def format_truth(truth: Truth, convention: str = "paper") -> str:
-    """Return OneHand10K's label line of a picture; the arguments are those of `label_joints`."""
+    """Return OneHand10K's label line of an image; the arguments are those of `label_joints`."""
     keypoints = label_joints(truth, convention)
     return format_label(truth["image"], truth["width"], truth["height"], keypoints)
 
 
 def read_entries(root: str | os.PathLike, split: str, convention: str) -> list[OneHand10KEntry]:
-    """Read the pictures of a rendered set, labelled under a convention of one's choice.
+    """Read the images of a rendered set, labelled under a convention of one's choice.
 
     Args:
         root: Folder of the data set.

@@ -60,7 +60,7 @@ def detect_format(root: str | os.PathLike, format: str = AUTO) -> str:
     layouts = "; ".join(f"{name} ({READERS[name].LAYOUT})" for name in matches or candidates)
     if matches:
         raise UserError(f"{root} fits several formats, choose one with --format: {layouts}")
-    _check_labelled_pictures(root)
+    _check_labelled_images(root)
     if any(root.glob(f"*/{onehand10k.PARTIAL_TRUTH}")):
         raise UserError(
             f"{root} holds synthetic hands that are not all made: run "
@@ -69,17 +69,17 @@ def detect_format(root: str | os.PathLike, format: str = AUTO) -> str:
     raise UserError(f"{root} holds no data set of these layouts: {layouts}")
 
 
-def _check_labelled_pictures(root: Path) -> None:
-    """Raise a UserError where a folder of pictures that `mcc-web label` works on was given."""
+def _check_labelled_images(root: Path) -> None:
+    """Raise a UserError where a folder of images that `mcc-web label` works on was given."""
     for labels in (root / LABELS_FOLDER, root):
         if labels.name == LABELS_FOLDER and labels.is_dir():
             raise UserError(
-                f"{root} holds pictures, whose labels are a data set of its own: give "
+                f"{root} holds images, whose labels are a data set of its own: give "
                 f"{labels / 'coco'}"
             )
     if root.parent.name == LABELS_FOLDER:
         raise UserError(
-            f"{root} holds no picture whose labels are done: finish some with "
+            f"{root} holds no image whose labels are done: finish some with "
             f"mcc-web label {root.parent.parent}"
         )
 
@@ -92,8 +92,8 @@ def read_dataset(
     Args:
         root: Folder of the data set, or a JSON file.
         format: A key of READERS, or AUTO.
-        upright: Whether labels refer to pictures turned as their EXIF orientation says. The tools
-            of the formats' authors do not turn them.
+        upright: Whether labels refer to images turned as their EXIF orientation says. The tools of
+            the formats' authors do not turn them.
 
     Returns:
         {split's name: its entries}.

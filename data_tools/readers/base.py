@@ -22,7 +22,7 @@ A reader has to keep to this:
   begin with the file and the record.
 - Keypoints have the order of `mcc_caffe.core.hand.NAMES`. A missing keypoint is (-1, -1, 0).
   They refer to the pixels as they are stored, whatever an EXIF orientation says, unless the user
-  says otherwise: `Entry.read_picture` sees to that.
+  says otherwise: `Entry.read_image_bytes` sees to that.
 """
 
 import abc
@@ -40,8 +40,8 @@ class Entry(abc.ABC):
     """One labelled hand of a data set. It is light: its files are only read by `sample()`.
 
     Attributes:
-        upright: Whether the labels refer to the picture turned as its EXIF orientation says; else
-            to the pixels as they are stored.
+        upright: Whether the labels refer to the image turned as its EXIF orientation says; else to
+            the pixels as they are stored.
     """
 
     upright: bool = False
@@ -53,26 +53,26 @@ class Entry(abc.ABC):
 
     @property
     def group(self) -> str:
-        """A name that entries share which show one picture, or one hand in several versions.
+        """A name that entries share which show one image, or one hand in several versions.
 
         `--split N/M` puts them into the same set.
         """
         return self.location
 
-    def read_picture(
+    def read_image_bytes(
         self, folder: Path, name: str, *, roots: Sequence[Path] = (), sha256: Any = None
     ) -> bytes:
-        """Read the picture that the label names, turned upright where `upright` says so.
+        """Read the image that the label names, turned upright where `upright` says so.
 
         Args:
             folder: The folder that the name starts from.
             name: What the label says.
             roots: Other folders below which the file may lie.
-            sha256: That of the picture that was labelled, as the labels give it; None where they
-                give none.
+            sha256: That of the image that was labelled, as the labels give it; None where they give
+                none.
 
         Raises:
-            SampleError: The file cannot be read, lies elsewhere, or is another picture.
+            SampleError: The file cannot be read, lies elsewhere, or is another image.
         """
         content = read_named_file(folder, name, self.location, roots=roots)
         if sha256 is not None:

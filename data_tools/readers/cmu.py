@@ -5,7 +5,7 @@
 label has `hand_pts`: 21 x [x, y, v] in our order; a keypoint is valid where v is 1. There are no
 masks.
 
-Most pictures show a whole scene in which the hand is small, and a picture with two hands is there
+Most images show a whole scene in which the hand is small, and an image with two hands is there
 twice. A sample is therefore the crop that Simon et al. train and test on: a square whose side is
 2.2 times the longer side of the keypoints' box.
 """
@@ -28,19 +28,19 @@ from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, p
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import KEYPOINT_COUNT
 
-# They share their photographs. The rendered splits have pictures of their own, which are numbered
+# They share their photographs. The rendered splits have images of their own, which are numbered
 # from the beginning in each.
 MANUAL_SPLITS = ("manual_train", "manual_test")
 SPLITS = (*MANUAL_SPLITS, "synth1", "synth2", "synth3", "synth4")
 LAYOUT = f"some of {', '.join(SPLITS)}, or what is in one of them: X.jpg and X.json"
-# What follows a picture's name: the person's number, where there is one, and the hand. A longer
-# number is the picture's own, such as that of a film's frame.
+# What follows an image's name: the person's number, where there is one, and the hand. A longer
+# number is the image's own, such as that of a film's frame.
 _HAND_ENDING = re.compile(r"(_\d{1,2})?_[lr]$")
 
 
 @dataclass(frozen=True)
 class CmuEntry(Entry):
-    """One label file; the picture lies beside it."""
+    """One label file; the image lies beside it."""
 
     split: str
     path: Path
@@ -52,12 +52,12 @@ class CmuEntry(Entry):
 
     @property
     def group(self) -> str:
-        """The picture, which is there once for each hand in it, also in two splits."""
-        picture = _HAND_ENDING.sub("", self.path.stem)
-        return picture if self.split in MANUAL_SPLITS else f"{self.split}/{picture}"
+        """The image, which is there once for each hand in it, also in two splits."""
+        image_name = _HAND_ENDING.sub("", self.path.stem)
+        return image_name if self.split in MANUAL_SPLITS else f"{self.split}/{image_name}"
 
     def sample(self) -> Sample:
-        """Read the label and crop the hand out of its picture; see `Entry.sample`."""
+        """Read the label and crop the hand out of its image; see `Entry.sample`."""
         try:
             label = read_json(self.path)
         except UserError as error:
@@ -71,10 +71,10 @@ class CmuEntry(Entry):
         )
         check_visibilities(points[:, 2], self.location, highest=1)
         keypoints = make_keypoints(points[:, :2], points[:, 2] == 1, self.location)
-        picture_path = self.path.with_suffix(".jpg")
+        image_path = self.path.with_suffix(".jpg")
         sample = Sample(
-            make_key(self.split, picture_path.name),
-            self.read_picture(picture_path.parent, picture_path.name),
+            make_key(self.split, image_path.name),
+            self.read_image_bytes(image_path.parent, image_path.name),
             None,
             keypoints,
         )
@@ -95,7 +95,7 @@ def read_entries(root: Path, split: str) -> list[CmuEntry]:
     entries = [CmuEntry(split, path) for path in sorted(folder.glob("*.json"))]
     if not entries:
         raise UserError(f"{folder} holds no label file: X.json beside X.jpg is needed")
-    pictures = {path.stem for path in folder.glob("*.jpg")}
-    unlabelled = pictures - {entry.path.stem for entry in entries}
-    say_passed_over(folder, len(unlabelled), "pictures without a label file")
+    image_names = {path.stem for path in folder.glob("*.jpg")}
+    unlabelled = image_names - {entry.path.stem for entry in entries}
+    say_passed_over(folder, len(unlabelled), "images without a label file")
     return entries

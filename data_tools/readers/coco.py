@@ -1,6 +1,6 @@
 """Reads COCO-style JSON: files with `images`, `annotations` and `categories`.
 
-`images` have id, file_name, width and height; where they have `sha256`, the picture's file has to
+`images` have id, file_name, width and height; where they have `sha256`, the image's file has to
 have that digest. `annotations` have id, image_id, keypoints, bbox and
 segmentation. Two kinds of files are read: hands of 21 keypoints [x, y, v], such as MMPose's
 onehand10k_{train,test}.json, and the hands of COCO-WholeBody's persons (`lefthand_kpts`,
@@ -63,9 +63,9 @@ LAYOUT = (
 
 _FIRST_KEY = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotations|categories)"')
 _FIRST_KEY_BYTES = 1000  # of a JSON file, in which _FIRST_KEY is looked for
-_FREIHAND_PICTURE = re.compile(r"/training/rgb/(\d{8})\.jpg$")  # the end of a path
+_FREIHAND_IMAGE = re.compile(r"/training/rgb/(\d{8})\.jpg$")  # the end of a path
 _NO_ID = "hand"  # stands in the key of a hand whose annotation has no id
-_LABEL_FOLDERS = ("annotations", "labels")  # whose pictures may lie in a folder beside them
+_LABEL_FOLDERS = ("annotations", "labels")  # whose images may lie in a folder beside them
 
 
 class Hand(NamedTuple):
@@ -105,8 +105,8 @@ class CocoEntry(Entry):
     image: dict[str, Any]  # the record of the image
     hand: Hand
     key: str  # of the sample
-    is_alone: bool  # no other hand in the picture
-    root: Path  # what the user gave: pictures lie below it or below `folder`
+    is_alone: bool  # no other hand in the image
+    root: Path  # what the user gave: images lie below it or below `folder`
 
     @property
     def location(self) -> str:
@@ -117,18 +117,18 @@ class CocoEntry(Entry):
 
     @property
     def group(self) -> str:
-        """The picture's path, or the `group` that `images` gives it, such as a film.
+        """The image's path, or the `group` that `images` gives it, such as a film.
 
-        The versions of a hand of FreiHAND, which MMPose's files of it list as pictures, are a
-        group. Several JSON files may list one picture, so that their names are no part of it.
+        The versions of a hand of FreiHAND, which MMPose's files of it list as images, are a
+        group. Several JSON files may list one image, so that their names are no part of it.
         """
         if self.image.get("group") is not None:
             return f"group {self.image['group']}"
         if not self.image.get("file_name"):
             return self.location
-        picture = os.path.abspath(self.folder / str(self.image["file_name"]))
-        version = _FREIHAND_PICTURE.search(picture)
-        return f"hand {int(version[1]) % freihand.HANDS}" if version else picture
+        image_path = os.path.abspath(self.folder / str(self.image["file_name"]))
+        version = _FREIHAND_IMAGE.search(image_path)
+        return f"hand {int(version[1]) % freihand.HANDS}" if version else image_path
 
     def sample(self) -> Sample:
         """Read the image, and crop the hand where there are several; see `Entry.sample`."""
@@ -146,7 +146,7 @@ class CocoEntry(Entry):
         keypoints = make_keypoints(points[:, :2], points[:, 2] > 0, self.location)
         sample = Sample(
             self.key,
-            self.read_picture(
+            self.read_image_bytes(
                 self.folder,
                 file_name,
                 roots=(self.path.parent, self.root),
@@ -258,18 +258,18 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
     say_passed_over(
         path,
         sum(image_id not in listed for image_id in images),
-        "pictures without an annotation of a hand",
+        "images without an annotation of a hand",
     )
     records = [images[hand.image_id][0] if not hand.fault else {} for hand in labelled_hands]
     names = [record["file_name"] for record in records if isinstance(record.get("file_name"), str)]
     folder = _find_image_folder(path, names)
-    # Hands without labels and crowds are in the picture, too, and a picture may be listed under
+    # Hands without labels and crowds are in the image, too, and an image may be listed under
     # several ids and as "./0.jpg".
-    picture_by_id = {
+    path_by_id = {
         image_id: os.path.normpath(str(same_id[0].get("file_name")))
         for image_id, same_id in images.items()
     }
-    hand_counts = collections.Counter(picture_by_id.get(hand.image_id) for hand in hands)
+    hand_counts = collections.Counter(path_by_id.get(hand.image_id) for hand in hands)
     keys = number_equal_keys(
         (_identity(number, record, hand), _sample_key(path, record, hand))
         for number, (record, hand) in enumerate(zip(records, labelled_hands))
@@ -281,7 +281,7 @@ def read_entries(root: Path, split: str) -> list[CocoEntry]:
             record,
             hand,
             key,
-            is_alone=hand_counts[picture_by_id.get(hand.image_id)] == 1 and not hand.side,
+            is_alone=hand_counts[path_by_id.get(hand.image_id)] == 1 and not hand.side,
             root=root if root.is_dir() else root.parent,
         )
         for record, hand, key in zip(records, labelled_hands, keys)
@@ -323,7 +323,7 @@ def _identity(number: int, image: dict[str, Any], hand: Hand) -> Hashable:
 
 
 def _check_image(hand: Hand, images: dict[str | None, list[dict[str, Any]]]) -> Hand:
-    """Return the hand, with a fault where its image_id is that of no picture or of several."""
+    """Return the hand, with a fault where its image_id is that of no image or of several."""
     records = images.get(hand.image_id, []) if hand.image_id is not None else []
     if hand.fault or len(records) == 1:
         return hand
@@ -331,8 +331,8 @@ def _check_image(hand: Hand, images: dict[str | None, list[dict[str, Any]]]) -> 
         return hand._replace(fault="`images` has no file_name for its image_id")
     names = ", ".join(str(record.get("file_name"))[:80] for record in records[:3])
     return hand._replace(
-        fault=f"the image_id {hand.image_id} belongs to {len(records)} pictures ({names}), as in "
-        "files that were merged: give each picture an id of its own"
+        fault=f"the image_id {hand.image_id} belongs to {len(records)} images ({names}), as in "
+        "files that were merged: give each image an id of its own"
     )
 
 
@@ -494,13 +494,13 @@ def _find_orders(
 
 
 def _find_image_folder(path: Path, names: list[str]) -> Path:
-    """Find the folder of the file names: the first in which some of the first pictures lie."""
+    """Find the folder of the file names: the first in which some of the first images lie."""
     here = path.absolute().parent
-    if not names:  # no hand has a picture, and each says why
+    if not names:  # no hand has an image, and each says why
         return here
     if folder := find_image_folder(path, names):
         return folder
-    # Beside a set's folder stand other sets, whose pictures often have the same names.
+    # Beside a set's folder stand other sets, whose images often have the same names.
     parents = (here, here.parent) if here.name in _LABEL_FOLDERS else (here,)
     others = [
         folder
@@ -512,11 +512,11 @@ def _find_image_folder(path: Path, names: list[str]) -> Path:
         return others[0]
     if others:
         raise UserError(
-            f"{path}: its first pictures lie in several folders ({', '.join(map(str, others))}): "
+            f"{path}: its first images lie in several folders ({', '.join(map(str, others))}): "
             "put the file into the one that is meant"
         )
     raise UserError(
-        f"{path}: its first picture, {names[0]}, was not found: looked in "
+        f"{path}: its first image, {names[0]}, was not found: looked in "
         f"{here}, in {here.parent} and in the folders of {' and '.join(map(str, parents))}; "
-        f"put the pictures into {here / 'images'}"
+        f"put the images into {here / 'images'}"
     )

@@ -1,12 +1,12 @@
 """Reads FreiHAND (Zimmermann et al. 2019).
 
-`{training,evaluation}/rgb/%08d.jpg` are the pictures, `{training,evaluation}/mask/%08d.jpg` the
+`{training,evaluation}/rgb/%08d.jpg` are the images, `{training,evaluation}/mask/%08d.jpg` the
 masks, `{training,evaluation}_K.json` the 3 x 3 cameras and `{training,evaluation}_xyz.json` the
-labels: 21 x [x, y, z] in our order, without visibility. The pictures of `training` are four
-versions of the same hands one after another: picture i has label and mask i modulo 32,560, also
-where a set has only some of them. The labels of the evaluation came out later, without masks.
+labels: 21 x [x, y, z] in our order, without visibility. The images of `training` are four versions
+of the same hands one after another: image i has label and mask i modulo 32,560, also where a set
+has only some of them. The labels of the evaluation came out later, without masks.
 
-A keypoint is K xyz, divided by its third coordinate. One that falls outside the picture is missing.
+A keypoint is K xyz, divided by its third coordinate. One that falls outside the image is missing.
 """
 
 from dataclasses import dataclass, field
@@ -34,42 +34,42 @@ LAYOUT = (
     "training_K.json and training_xyz.json (or the evaluation's), with training/rgb and "
     "training/mask"
 )
-HANDS = 32560  # of the training split; picture i shows hand i modulo this number
+HANDS = 32560  # of the training split; image i shows hand i modulo this number
 
 
 @dataclass(frozen=True)
 class FreihandEntry(Entry):
-    """One picture, and the labels of its whole split, one for each hand."""
+    """One image, and the labels of its whole split, one for each hand."""
 
-    picture_path: Path
+    image_path: Path
     cameras: list = field(repr=False)
     hands: list = field(repr=False)
 
     @property
     def location(self) -> str:
-        """The picture, such as `training/rgb/00000012.jpg`."""
-        return "/".join(self.picture_path.parts[-3:])
+        """The image, such as `training/rgb/00000012.jpg`."""
+        return "/".join(self.image_path.parts[-3:])
 
     @property
     def group(self) -> str:
         """The split and the hand's number: the versions of a hand stay together."""
-        split_folder, stem = self.picture_path.parent.parent, self.picture_path.stem
+        split_folder, stem = self.image_path.parent.parent, self.image_path.stem
         if not stem.isdecimal():
             return self.location
         return f"{split_folder.name}/{_label_index(split_folder.name, int(stem))}"
 
     def sample(self) -> Sample:
-        """Read the picture and its mask, and project its label; see `Entry.sample`."""
-        if not self.picture_path.stem.isdecimal():
+        """Read the image and its mask, and project its label; see `Entry.sample`."""
+        if not self.image_path.stem.isdecimal():
             raise SampleError(
                 f"{self.location}: the name is no number, which would say where its label is"
             )
-        split_folder = self.picture_path.parent.parent
-        index = _label_index(split_folder.name, int(self.picture_path.stem))
+        split_folder = self.image_path.parent.parent
+        index = _label_index(split_folder.name, int(self.image_path.stem))
         if index >= len(self.hands):
             raise SampleError(
                 f"{self.location}: its label is number {index}, the label files have "
-                f"{len(self.hands)}: pictures keep FreiHAND's own numbers"
+                f"{len(self.hands)}: images keep FreiHAND's own numbers"
             )
         camera = parse_numbers(
             self.cameras[index], (3, 3), location=self.location, field=f"K of label {index}"
@@ -97,8 +97,8 @@ class FreihandEntry(Entry):
             mask_bytes = read_file(split_folder / "mask" / name, self.location)
             mask_png = binarize_mask(mask_bytes, f"{self.location}: mask/{name}")
         sample = Sample(
-            make_key(split_folder.name, self.picture_path.name),
-            self.read_picture(self.picture_path.parent, self.picture_path.name),
+            make_key(split_folder.name, self.image_path.name),
+            self.read_image_bytes(self.image_path.parent, self.image_path.name),
             mask_png,
             make_keypoints(projection.xy, projection.in_front, self.location),
         )
@@ -106,12 +106,12 @@ class FreihandEntry(Entry):
 
 
 def _label_index(split: str, number: int) -> int:
-    """Return the index of a picture's label and mask, by the picture's number."""
+    """Return the index of an image's label and mask, by the image's number."""
     return number % HANDS if split == SPLITS[0] else number
 
 
 class Projection(NamedTuple):
-    """Points in a picture.
+    """Points in an image.
 
     Attributes:
         xy: (N, 2) pixels.
@@ -123,7 +123,7 @@ class Projection(NamedTuple):
 
 
 def project(camera: np.ndarray, points: np.ndarray) -> Projection:
-    """Project points of camera space into the picture.
+    """Project points of camera space into the image.
 
     Args:
         camera: (3, 3) intrinsic matrix K.
@@ -144,7 +144,7 @@ def find_splits(root: Path) -> list[str]:
 
 
 def read_entries(root: Path, split: str) -> list[FreihandEntry]:
-    """Return one entry for each picture of a split, sorted by its number."""
+    """Return one entry for each image of a split, sorted by its number."""
     cameras, hands = (read_json(root / f"{split}_{kind}.json") for kind in ("K", "xyz"))
     if (
         not isinstance(cameras, list)
@@ -157,9 +157,9 @@ def read_entries(root: Path, split: str) -> list[FreihandEntry]:
             "are both complete?"
         )
     folder = root / split / "rgb"
-    picture_paths = sorted(folder.glob("*.jpg"))
-    if not picture_paths:
-        raise UserError(f"{folder} holds no .jpg: unpack the pictures there")
-    other_files = sum(1 for _ in folder.iterdir()) - len(picture_paths)
+    image_paths = sorted(folder.glob("*.jpg"))
+    if not image_paths:
+        raise UserError(f"{folder} holds no .jpg: unpack the images there")
+    other_files = sum(1 for _ in folder.iterdir()) - len(image_paths)
     say_passed_over(folder, other_files, "files that are no .jpg")
-    return [FreihandEntry(path, cameras, hands) for path in picture_paths]
+    return [FreihandEntry(path, cameras, hands) for path in image_paths]

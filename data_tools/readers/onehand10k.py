@@ -1,13 +1,13 @@
 """Reads OneHand10K in its original layout.
 
-`{Train,Test}/source/N.jpg` are the pictures, `{Train,Test}/mask/N.png` the masks (of a picture in
+`{Train,Test}/source/N.jpg` are the images, `{Train,Test}/mask/N.png` the masks (of an image in
 a sub-folder of source/, in the same sub-folder of mask/), and
-`{Train,Test}/label_joint.txt` has one line for each picture.
+`{Train,Test}/label_joint.txt` has one line for each image.
 
 A label line is `N.jpg,width,height,hand_number,x1,y1,...,x21,y21`: integers, no header. A missing
 keypoint is -1,-1; a single -1 makes it missing too. The keypoints are in our order already and
 refer to the pixels as stored, whatever the EXIF orientation. A split without a folder `mask` has
-no masks; where there is one, every picture needs its own. A picture that `{Train,Test}/SHA256SUMS`
+no masks; where there is one, every image needs its own. An image that `{Train,Test}/SHA256SUMS`
 names, a file as `sha256sum` writes it, has to have the digest that stands there.
 """
 
@@ -42,19 +42,19 @@ LABELS = "label_joint.txt"
 SUMS = "SHA256SUMS"  # beside LABELS, in the folder of a split
 PARTIAL_TRUTH = "truth.partial.jsonl"  # in the folder of a split while synthetic hands are made
 FIELDS = 4 + 2 * KEYPOINT_COUNT
-MAX_NUMBER = 10**6  # in a label line: more pixels no picture has on a side
+MAX_NUMBER = 10**6  # in a label line: more pixels no image has on a side
 LAYOUT = f"Train/{LABELS} or Test/{LABELS}, with source/ and mask/ beside"
 
 _SUM_LINE = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *]source/(?P<name>.+)")
 
 
 def format_label(name: str, width: int, height: int, keypoints: np.ndarray) -> str:
-    """Return the label line of a picture.
+    """Return the label line of an image.
 
     Args:
-        name: The picture's file name.
-        width: The picture's width in pixels.
-        height: The picture's height in pixels.
+        name: The image's file name.
+        width: The image's width in pixels.
+        height: The image's height in pixels.
         keypoints: (21, 3) x, y in pixels and v; they are rounded to whole pixels.
     """
     points = [(-1, -1) if v == 0 else (round(float(x)), round(float(y))) for x, y, v in keypoints]
@@ -62,10 +62,10 @@ def format_label(name: str, width: int, height: int, keypoints: np.ndarray) -> s
 
 
 def format_sum(name: str, sha256: str) -> str:
-    """Return the line of SUMS about a picture.
+    """Return the line of SUMS about an image.
 
     Args:
-        name: The picture's file name.
+        name: The image's file name.
         sha256: The digest of its file, in hexadecimal digits.
     """
     return f"{sha256}  source/{name}"
@@ -87,8 +87,8 @@ class OneHand10KEntry(Entry):
     number: int  # of the line, from 1
     line: str
     key: str  # of the sample
-    shares_mask: bool = False  # with a picture whose name differs only in its ending
-    sha256: str | None = None  # of the picture that was labelled, where it is known
+    shares_mask: bool = False  # with an image whose name differs only in its ending
+    sha256: str | None = None  # of the image that was labelled, where it is known
 
     @property
     def location(self) -> str:
@@ -96,16 +96,16 @@ class OneHand10KEntry(Entry):
         return f"{self.folder.name}/{LABELS}:{self.number}"
 
     def sample(self) -> Sample:
-        """Parse the line and read its picture and mask; see `Entry.sample`."""
+        """Parse the line and read its image and mask; see `Entry.sample`."""
         name, size, keypoints = self._parse()
-        image_bytes = self.read_picture(self.folder / "source", name, sha256=self.sha256)
+        image_bytes = self.read_image_bytes(self.folder / "source", name, sha256=self.sha256)
         sample = Sample(self.key, image_bytes, None, keypoints)
         image_size(sample, self.location, size)
         if (self.folder / "mask").is_dir():
             mask_name = _mask_name(name)
             if self.shares_mask:
                 raise SampleError(
-                    f"{self.location}: mask/{mask_name} would be the mask of other pictures too, "
+                    f"{self.location}: mask/{mask_name} would be the mask of other images too, "
                     f"whose names differ from {name} only in their ending: rename them"
                 )
             mask_bytes = read_named_file(self.folder / "mask", mask_name, self.location)
@@ -139,13 +139,13 @@ class OneHand10KEntry(Entry):
 
 
 def _mask_name(name: str) -> str:
-    """Return the path below mask/ of the mask of a picture, given its path below source/."""
+    """Return the path below mask/ of the mask of an image, given its path below source/."""
     path = PurePath(name)
     return str(path.parent / f"{path.stem}.png")
 
 
-def _picture_name(line: str) -> str:
-    """Return the first field of a label line: the picture's path below source/."""
+def _image_name(line: str) -> str:
+    """Return the first field of a label line: the image's path below source/."""
     return line.partition(",")[0].strip()
 
 
@@ -156,7 +156,7 @@ def make_entries(folder: Path, lines: Sequence[str]) -> list[OneHand10KEntry]:
         folder: Folder of the split.
         lines: All lines of its label file.
     """
-    names = [_picture_name(line) for line in lines]
+    names = [_image_name(line) for line in lines]
     mask_counts = collections.Counter(map(_mask_name, set(map(os.path.normpath, names))))
     keys = number_equal_keys(
         (os.path.normpath(name), make_key(folder.name, name)) for name in names
@@ -193,16 +193,16 @@ def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
     lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
     sums = _read_sums(folder / SUMS)
     entries = [
-        dataclasses.replace(entry, sha256=sums.get(os.path.normpath(_picture_name(entry.line))))
+        dataclasses.replace(entry, sha256=sums.get(os.path.normpath(_image_name(entry.line))))
         for entry in make_entries(folder, lines)
     ]
     if not entries:
-        raise UserError(f"{path} is empty: a label line for each picture is needed")
+        raise UserError(f"{path} is empty: a label line for each image is needed")
     files = {
         os.path.relpath(os.path.join(parent, name), folder / "source")
         for parent, _, names in os.walk(folder / "source")
         for name in names
     }
-    unlabelled = len(files - {os.path.normpath(_picture_name(line)) for line in lines})
+    unlabelled = len(files - {os.path.normpath(_image_name(line)) for line in lines})
     say_passed_over(path, unlabelled, "files of source/ that no line names")
     return entries

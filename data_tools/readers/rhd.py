@@ -1,10 +1,10 @@
 """Reads RHD, the Rendered Hand Pose Dataset v2 (Zimmermann and Brox 2017).
 
-`{training,evaluation}/color/%05d.png` are the pictures, `{training,evaluation}/mask/%05d.png` the
-masks, and `{training,evaluation}/anno_{training,evaluation}.pickle` is a dictionary from a
-picture's number to its labels. `uv_vis`, 42 x (x, y, visible), has the left hand's 21 keypoints
-first: the wrist, then each finger from TIP TO BASE, which is reversed here. A mask's values are 1
-for the person, 2 to 17 for the parts of the left hand and 18 to 33 for those of the right one.
+`{training,evaluation}/color/%05d.png` are the images, `{training,evaluation}/mask/%05d.png` the
+masks, and `{training,evaluation}/anno_{training,evaluation}.pickle` is a dictionary from an image's
+number to its labels. `uv_vis`, 42 x (x, y, visible), has the left hand's 21 keypoints first: the
+wrist, then each finger from TIP TO BASE, which is reversed here. A mask's values are 1 for the
+person, 2 to 17 for the parts of the left hand and 18 to 33 for those of the right one.
 
 Every hand with at least MIN_VISIBLE visible keypoints makes a sample: a square whose side is 2.2
 times the longer side of the visible keypoints' box, with this hand's keypoints and mask only.
@@ -51,21 +51,21 @@ ORDER = (0, *(4 * finger + joint for finger in range(5) for joint in (4, 3, 2, 1
 
 @dataclass(frozen=True)
 class RhdEntry(Entry):
-    """One hand of one picture."""
+    """One hand of one image."""
 
     folder: Path  # of the split
-    number: int  # of the picture
+    number: int  # of the image
     hand: int  # index in HANDS
     uv_vis: Any  # what the pickle has, unchecked
 
     @property
     def location(self) -> str:
-        """The file, the picture and the hand, such as `anno_training.pickle: 12, left hand`."""
+        """The file, the image and the hand, such as `anno_training.pickle: 12, left hand`."""
         return f"anno_{self.folder.name}.pickle: {self.number}, {HANDS[self.hand]} hand"
 
     @property
     def group(self) -> str:
-        """The split and the picture's number: both hands of a picture stay together."""
+        """The split and the image's number: both hands of an image stay together."""
         return f"{self.folder.name}/{self.number}"
 
     def keypoints(self) -> np.ndarray:
@@ -78,7 +78,7 @@ class RhdEntry(Entry):
         return make_keypoints(points[:, :2], points[:, 2] == 1, self.location)
 
     def sample(self) -> Sample:
-        """Read the picture and the mask, and crop this hand; see `Entry.sample`."""
+        """Read the image and the mask, and crop this hand; see `Entry.sample`."""
         keypoints, name = self.keypoints(), f"{self.number:05d}.png"
         mask_png = None
         if (self.folder / "mask").is_dir():
@@ -88,7 +88,7 @@ class RhdEntry(Entry):
             mask_png = encode_mask((parts >= first) & (parts <= last))
         sample = Sample(
             make_key(self.folder.name, f"{self.number:05d}", HANDS[self.hand]),
-            self.read_picture(self.folder / "color", name),
+            self.read_image_bytes(self.folder / "color", name),
             mask_png,
             keypoints,
         )
@@ -102,14 +102,14 @@ def find_splits(root: Path) -> list[str]:
 
 
 def read_entries(root: Path, split: str) -> list[RhdEntry]:
-    """Return the hands of a split with MIN_VISIBLE visible keypoints, by the picture's number."""
+    """Return the hands of a split with MIN_VISIBLE visible keypoints, by the image's number."""
     path = root / split / f"anno_{split}.pickle"
     labels = read_pickle(path)
     if not isinstance(labels, dict) or not all(
         isinstance(number, int) and isinstance(label, dict) for number, label in labels.items()
     ):
         raise UserError(
-            f"{path} is no dictionary from pictures' numbers to their labels: is it RHD v2's?"
+            f"{path} is no dictionary from images' numbers to their labels: is it RHD v2's?"
         )
     hands = [
         RhdEntry(root / split, number, hand, labels[number].get("uv_vis"))

@@ -32,7 +32,7 @@ def draw_mask(segmentation: Any, size: tuple[int, int], location: str) -> np.nda
         polygons = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
         polygons = [polygon for polygon in polygons if len(polygon)]
         for polygon in polygons:
-            # Drawing takes time with the distance. Real polygons end at the picture's edge.
+            # Drawing takes time with the distance. Real polygons end at the image's edge.
             if not (np.abs(polygon) <= 10 * max(size)).all():
                 raise ValueError(f"it goes to {polygon.ravel()[np.abs(polygon).argmax()]}")
         length = sum(np.abs(np.diff(polygon, axis=0)).sum() for polygon in polygons)
@@ -52,7 +52,7 @@ def _draw_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> np.
     """Draw polygons (N, 2) of three points or more as COCO's own tools do.
 
     Args:
-        polygons: Their points in pixels, counted from the picture's corner.
+        polygons: Their points in pixels, counted from the image's corner.
         size: (width, height) of the image.
 
     Returns:

@@ -30,7 +30,7 @@ from mcc_caffe.data.samples import Sample
 KEYPOINT_BOX_FACTOR = 2.2
 HAND_BOX_FACTOR = 1.5  # the same, for a box that was drawn around the whole hand
 
-MAX_FILE_BYTES = 256 << 20  # of a picture or a mask; photographs have far fewer
+MAX_FILE_BYTES = 256 << 20  # of an image or a mask; photographs have far fewer
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _PNG_OPTIONS = (cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 6)
 
 
 class Box(NamedTuple):
-    """A rectangle in pixels of a picture."""
+    """A rectangle in pixels of an image."""
 
     left: float
     top: float
@@ -58,20 +58,18 @@ class Window(NamedTuple):
 
 
 def read_file(path: Path, location: str) -> bytes:
-    """Return a file's bytes; SampleError where it is no file of a picture's size or is unreadable.
+    """Return a file's bytes; SampleError where it is no file of an image's size or is unreadable.
 
     A pipe or a device would block or never end, so only regular files are opened.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise SampleError(
-                f"{location}: {path} is no regular file: put the picture itself there"
-            )
+            raise SampleError(f"{location}: {path} is no regular file: put the image itself there")
         if status.st_size > MAX_FILE_BYTES:
             raise SampleError(
                 f"{location}: {path} has {status.st_size} bytes, "
-                f"{MAX_FILE_BYTES} are admitted: save the picture smaller"
+                f"{MAX_FILE_BYTES} are admitted: save the image smaller"
             )
         return path.read_bytes()
     except OSError as error:
@@ -84,7 +82,7 @@ def read_named_file(folder: Path, name: str, location: str, *, roots: Sequence[P
     """Read a file that a label names; as `read_file`.
 
     A label must not fetch files from elsewhere on the machine into a data set. Links are followed:
-    whoever wants pictures from elsewhere links their folder.
+    whoever wants images from elsewhere links their folder.
 
     Args:
         folder: The folder that the name starts from.
@@ -98,33 +96,33 @@ def read_named_file(folder: Path, name: str, location: str, *, roots: Sequence[P
     path = Path(os.path.abspath(folder / name))
     if not any(path.is_relative_to(os.path.abspath(root)) for root in (folder, *roots)):
         raise SampleError(
-            f"{location}: the picture {name!r} lies outside the set's folder {folder}: "
+            f"{location}: the image {name!r} lies outside the set's folder {folder}: "
             "link or copy its folder into the set"
         )
     return read_file(folder / name, location)
 
 
 def check_sha256(content: bytes, sha256: Any, location: str, name: str) -> None:
-    """Check that a picture is the one that was labelled.
+    """Check that an image is the one that was labelled.
 
     Args:
-        content: The bytes of the picture's file.
+        content: The bytes of the image's file.
         sha256: What the labels say of the file, in hexadecimal digits.
         location: File and record, for messages.
-        name: The picture's, for messages.
+        name: The image's, for messages.
 
     Raises:
-        SampleError: It is another picture.
+        SampleError: It is another image.
     """
     if hashlib.sha256(content).hexdigest() != sha256:
         raise SampleError(
-            f"{location}: {name} is not the picture that was labelled (its SHA-256 is another): "
-            "start `mcc-web label` once on the folder of the pictures, or put that picture back"
+            f"{location}: {name} is not the image that was labelled (its SHA-256 is another): "
+            "start `mcc-web label` once on the folder of the images, or put that image back"
         )
 
 
 def exif_orientation(content: bytes) -> int:
-    """Return the EXIF orientation of a picture's file, 1 to 8; 1, as stored, where it has none."""
+    """Return the EXIF orientation of an image's file, 1 to 8; 1, as stored, where it has none."""
     try:
         return read_header(content).orientation
     except ImageError:  # it is too large to be decoded, which then says so
@@ -139,24 +137,24 @@ def sample_orientation(sample: Sample) -> int:
 
 
 def turn_upright(content: bytes, location: str) -> bytes:
-    """Turn a picture as its EXIF orientation says.
+    """Turn an image as its EXIF orientation says.
 
     Args:
-        content: The bytes of the picture's file.
+        content: The bytes of the image's file.
         location: File and record, for messages.
 
     Returns:
         A PNG without orientation; the same bytes where nothing is to be turned.
 
     Raises:
-        SampleError: The picture cannot be decoded.
+        SampleError: The image cannot be decoded.
     """
     if exif_orientation(content) == 1:
         return content
     try:
         return cv2.imencode(".png", decode_image(content))[1].tobytes()
     except ImageError as error:
-        raise SampleError(f"{location}: the picture cannot be turned upright: {error}") from None
+        raise SampleError(f"{location}: the image cannot be turned upright: {error}") from None
 
 
 def say_passed_over(path: Path, count: int, what: str) -> None:
@@ -200,7 +198,7 @@ def decode_mask(data: bytes, location: str) -> np.ndarray:
         HxW, the file's values.
 
     Raises:
-        SampleError: The bytes are no picture.
+        SampleError: The bytes are no image.
     """
     with _mask_errors_of(location):
         return decode_mask_values(data)
@@ -215,7 +213,7 @@ def binarize_mask(data: bytes, location: str, size: tuple[int, int] | None = Non
     """Return the PNG of {0, 255} of a mask's file, by the rule of `mcc_caffe.data.mask_files`.
 
     Raises:
-        SampleError: The bytes are no picture, one of another size, or their meaning is unclear.
+        SampleError: The bytes are no image, one of another size, or their meaning is unclear.
     """
     with _mask_errors_of(location):
         return encode_mask(hand_pixels(decode_mask_values(data, size)))
@@ -236,7 +234,7 @@ def image_size(
     """Return the size of a sample's image, from its header where that is possible.
 
     Args:
-        sample: The whole picture.
+        sample: The whole image.
         location: File and record, for messages.
         labelled_size: (width, height) that the label says, in pixels, or None.
 
@@ -255,7 +253,7 @@ def image_size(
         raise SampleError(
             f"{location}: the image is {width} x {height}, "
             f"the label says {labelled_size[0]} x {labelled_size[1]}"
-            + (": the label refers to the upright picture, --orientation upright" * is_turned)
+            + (": the label refers to the upright image, --orientation upright" * is_turned)
         )
     return width, height
 
@@ -306,13 +304,13 @@ def frame_sample(
 ) -> Sample:
     """Check the size of a sample's mask and, with a box, cut the sample to a square around a hand.
 
-    The square is clipped to the picture. What is cut is stored as PNG; a square that holds the
-    whole picture changes no byte of it. Keypoints outside become missing.
+    The square is clipped to the image. What is cut is stored as PNG; a square that holds the whole
+    image changes no byte of it. Keypoints outside become missing.
 
     Args:
-        sample: The whole picture with one hand's mask and keypoints.
+        sample: The whole image with one hand's mask and keypoints.
         location: File and record, for messages.
-        box: Left, top, right, bottom of the hand in pixels, or None for the whole picture.
+        box: Left, top, right, bottom of the hand in pixels, or None for the whole image.
         factor: Side of the square, as a multiple of the box's longer side.
 
     Returns:
@@ -352,7 +350,7 @@ def frame_sample(
         sample,
         keypoints=mark_missing(xy, is_in_window),
         outside=tuple((index, *xy[index].tolist()) for index in np.flatnonzero(outside).tolist()),
-        picture_box=(-left, -top, width - left, height - top),
+        source_box=(-left, -top, width - left, height - top),
         is_crop=(right - left, bottom - top) != (width, height),
         orientation=exif_orientation(sample.image_bytes),  # a crop's own file has none
     )
@@ -367,13 +365,13 @@ def frame_sample(
 
 
 def clipped_square(box: Sequence[float], factor: float, width: int, height: int) -> Window:
-    """Return the square around a box, clipped to the picture.
+    """Return the square around a box, clipped to the image.
 
     Args:
         box: Left, top, right, bottom in pixels.
         factor: Side of the square, as a multiple of the box's longer side.
-        width: The picture's width in pixels.
-        height: The picture's height in pixels.
+        width: The image's width in pixels.
+        height: The image's height in pixels.
     """
     left, top, right, bottom = box
     centre = np.array([left + right, top + bottom]) / 2

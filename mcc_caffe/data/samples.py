@@ -4,7 +4,7 @@ A set is a folder of two LMDBs that share their keys, `images` and `annotations`
 Caffe `Datum`:
 
 - images: `encoded`; `data` holds the bytes of the image file as they were on disk (a PNG where the
-  sample is a part of a larger picture); `label` is the sample's index in the set;
+  sample is a part of a larger image); `label` is the sample's index in the set;
 - annotations: `encoded`; `data` holds the hand mask as PNG of {0, 255} (best with one bit a pixel;
   empty where the set has no masks); `float_data` holds 21 x (x, y, v), where v is 1
   for a labelled and 0 for a missing keypoint; `label` as above;
@@ -49,7 +49,7 @@ _MASK_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth of being equal
 class Sample:
-    """One labelled picture.
+    """One labelled image.
 
     Readers set the last four, and sets do not store them. Where no reader says them, `outside` is
     empty and the others are None.
@@ -60,11 +60,11 @@ class Sample:
         mask_png: PNG of the hand mask, of the image's size, {0, 255}; None without a mask.
         keypoints: (21, 3) float32 of x, y in image pixels and v: 1 where the keypoint is labelled,
             0 where it is missing; a missing one is (-1, -1, 0).
-        outside: (keypoint's index, x, y) of each that the label puts outside the picture, which is
-            why it is missing; x and y in image pixels.
-        picture_box: Left, top, right, bottom of the source picture, in pixels of the image, which
-            may be a crop of it.
-        is_crop: Whether the image is a crop of its picture.
+        outside: (keypoint's index, x, y) of each that the label puts outside the source image,
+            which is why it is missing; x and y in image pixels.
+        source_box: Left, top, right, bottom of the source image, in pixels of the image, which may
+            be a crop of it.
+        is_crop: Whether the image is a crop of its source image.
         orientation: The EXIF orientation, 1 to 8, of the file that the image comes from. The image
             is not turned by it.
     """
@@ -74,7 +74,7 @@ class Sample:
     mask_png: bytes | None = field(repr=False)
     keypoints: np.ndarray = field(repr=False)
     outside: tuple[tuple[int, float, float], ...] = ()
-    picture_box: tuple[int, int, int, int] | None = None
+    source_box: tuple[int, int, int, int] | None = None
     is_crop: bool | None = None
     orientation: int | None = None
 
@@ -172,7 +172,7 @@ class Sample:
             )
 
     def _decode(self, content: bytes, kind: str, flags: int) -> np.ndarray:
-        """Decode a picture; the error calls it by its kind."""
+        """Decode an image; the error calls it by its kind."""
         try:
             return decode_pixels(content, flags)
         except ImageError:
@@ -330,7 +330,7 @@ class SampleSet:
 
     @functools.cached_property
     def is_crop(self) -> bool | None:
-        """Whether all samples are parts of their pictures, or none; None where nobody says it."""
+        """Whether all samples are crops, or none; None where nobody says it."""
         cut_count = self._find_info("cut")
         return {0: False, len(self): True}.get(cut_count) if isinstance(cut_count, int) else None
 

@@ -154,12 +154,12 @@ def test_the_records_are_the_loaders_first_epochs(baked, source):
         for index in range(20):
             if index % BATCH == 0:
                 batch, batch_keys = loader.next_batch()
-            picture, label, heatmaps = (arrays[blob][index] for blob in BLOBS)
+            image, label, heatmaps = (arrays[blob][index] for blob in BLOBS)
             if form == "lmdb":
                 assert keys[index] == f"{index:08d}_{batch_keys[index % BATCH]}"
-                assert picture.dtype == label.dtype == np.uint8
-                picture = (picture.astype(np.float32) - 128) / 256
-            assert np.array_equal(picture, batch["data"][index % BATCH])
+                assert image.dtype == label.dtype == np.uint8
+                image = (image.astype(np.float32) - 128) / 256
+            assert np.array_equal(image, batch["data"][index % BATCH])
             assert np.array_equal(label, batch["mask_label"][index % BATCH])
             assert np.array_equal(heatmaps, batch["heatmaps"][index % BATCH])
     assert set(np.unique(arrays["mask_label"])) == {0, 1, 255}

@@ -201,11 +201,11 @@ def test_wrong_arguments_give_one_line(layout, tmp_path, arguments, message):
     [
         ("photos", "a data set of its own: give photos/mcc-labels/coco"),
         ("photos/mcc-labels", "a data set of its own: give photos/mcc-labels/coco"),
-        ("photos/mcc-labels/coco", "no picture whose labels are done"),
+        ("photos/mcc-labels/coco", "no image whose labels are done"),
         ("photos/mcc-labels/onehand10k", "finish some with mcc-web label photos"),
     ],
 )
-def test_pictures_that_are_being_labelled_are_told_apart(tmp_path, monkeypatch, source, message):
+def test_images_that_are_being_labelled_are_told_apart(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
     for name in ("state", "coco", "onehand10k"):
         (tmp_path / "photos/mcc-labels" / name).mkdir(parents=True)
@@ -339,13 +339,13 @@ def test_overwrite_replaces_no_set_with_foreign_files(change, layout, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_keypoints_outside_of_their_pictures_are_counted(layout, tmp_path):
+def test_keypoints_outside_of_their_images_are_counted(layout, tmp_path):
     keypoints = np.tile([50.0, 60.0, 1.0], (21, 1))
     keypoints[:3, :2] = (160, 60), (50, -3), (500, 120)
     replace_line(layout, 1, format_label("1.jpg", 160, 120, keypoints))
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
     assert done.returncode == 0
-    assert "keypoints lie outside their pictures and count as missing" in done.stderr
+    assert "keypoints lie outside their images and count as missing" in done.stderr
     assert "(data_tools.check lists those more than a pixel outside)" in done.stderr
 
 
@@ -360,13 +360,13 @@ def group_counts(splits, split, seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_a_picture_together(tmp_path, seed):
-    """FreiHAND's 20 hands in 4 versions; COCO's 10 pictures of two hands, in one file or two."""
+def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_an_image_together(tmp_path, seed):
+    """FreiHAND's 20 hands in 4 versions; COCO's 10 images of two hands, in one file or two."""
     numbers = range(20)
-    pictures = [
+    image_paths = [
         tmp_path / f"training/rgb/{n + 32560 * k:08d}.jpg" for n in numbers for k in range(4)
     ]
-    freihand = {"training": [FreihandEntry(path, [], []) for path in pictures]}
+    freihand = {"training": [FreihandEntry(path, [], []) for path in image_paths]}
     assert group_counts(freihand, "60/20", seed) == [60, 20]
     assert group_counts(freihand, "30/10", seed) == [30, 10]  # some versions are left out
     with pytest.raises(
@@ -398,13 +398,13 @@ def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_a_picture_togethe
     assert len({entry.group for entry in cmu["manual_train"]}) == 20
 
 
-def test_exif_orientations_are_told_and_the_pictures_turned_on_request(layout, tmp_path):
+def test_exif_orientations_are_told_and_the_images_turned_on_request(layout, tmp_path):
     shutil.rmtree(layout / "Train/mask")
     (layout / "Train/source/1.jpg").write_bytes(turned_jpeg())
     keypoints = np.tile([15.0, 30.0, 1.0], (21, 1))  # inside the upright 20 x 40 pixels only
     replace_line(layout, 1, format_label("1.jpg", 20, 40, keypoints))
     done = run("data_tools.build_lmdb", layout, tmp_path / "a", "--skip-bad")
-    assert "the label says 20 x 40: the label refers to the upright picture, " in done.stderr
+    assert "the label says 20 x 40: the label refers to the upright image, " in done.stderr
     done = run("data_tools.build_lmdb", layout, tmp_path / "b", "--orientation", "upright")
     assert done.returncode == 0, done.stderr
     samples = SampleSet(tmp_path / "b/train")
@@ -414,7 +414,7 @@ def test_exif_orientations_are_told_and_the_pictures_turned_on_request(layout, t
     assert len(open_sets(tmp_path / "b", upright=True)["train"]) == 6
     replace_line(layout, 1, format_label("1.jpg", 40, 20, keypoints / (1, 2, 1)))
     done = run("data_tools.build_lmdb", layout, tmp_path / "c")
-    assert done.returncode == 0 and "1 pictures have an EXIF orientation" in done.stderr
+    assert done.returncode == 0 and "1 images have an EXIF orientation" in done.stderr
     with pytest.raises(UserError, match="--orientation upright: .*c/train are as they were stored"):
         open_sets(tmp_path / "c", upright=True)
     done = run("data_tools.check", layout, "--out", tmp_path / "check")
@@ -424,7 +424,7 @@ def test_exif_orientations_are_told_and_the_pictures_turned_on_request(layout, t
 
 
 def test_an_exif_orientation_is_told_of_crops_too(tmp_path, caplog, capsys):
-    """Two hands of a picture of 40 x 20 pixels, whose crops are files without EXIF data."""
+    """Two hands of an image of 40 x 20 pixels, whose crops are files without EXIF data."""
     content = coco_content(drawn(1, seed=0))
     content["images"][0].update(width=40, height=20)
     first = content["annotations"][0]
@@ -436,7 +436,7 @@ def test_an_exif_orientation_is_told_of_crops_too(tmp_path, caplog, capsys):
     write(tmp_path / "set/0.jpg", turned_jpeg())
     build_lmdb.main([str(tmp_path / "set"), str(tmp_path / "lmdb"), "--split", "2/0"])
     assert SampleSet(tmp_path / "lmdb/train").info()["cut"] == 2
-    assert "2 pictures have an EXIF orientation" in caplog.text
+    assert "2 images have an EXIF orientation" in caplog.text
     check.main([str(tmp_path / "set"), "--out", str(tmp_path / "check")])
     assert "warning exif_orientation, 2 x" in capsys.readouterr().out
     job = EvaluationJob(tmp_path / "set", ())
@@ -493,12 +493,12 @@ def test_the_second_of_two_builds_says_who_holds_the_folder(layout, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_hands_of_a_picture_in_both_splits_are_told(tmp_path):
+def test_hands_of_an_image_in_both_splits_are_told(tmp_path):
     source = write_shared_picture(tmp_path / "set")
     done = run("data_tools.build_lmdb", source, tmp_path / "a")
     assert done.returncode == 0, done.stderr
     assert (
-        "2 samples to validate on are of a picture, a hand or a film that is trained on, such as "
+        "2 samples to validate on are of an image, a hand or a film that is trained on, such as "
         "test.json: annotation " in done.stderr
     )
     done = run("data_tools.build_lmdb", source, tmp_path / "b", "--split", "4/4")
@@ -522,8 +522,8 @@ def test_a_baked_set_is_named_where_overwriting_would_remove_it(layout, tmp_path
     assert (lmdb / "baked/info.json").is_file()
 
 
-def test_an_upright_set_stores_a_turned_picture_as_png_that_is_no_crop(tmp_path):
-    """Pictures that readers cut out of larger ones are stored as PNG, too."""
+def test_an_upright_set_stores_a_turned_image_as_png_that_is_no_crop(tmp_path):
+    """Images that readers cut out of larger ones are stored as PNG, too."""
     source = write_layout(tmp_path / "set", {"Test": [hand(1)]})
     (source / "Test/mask/1.png").unlink()
     (source / "Test/mask").rmdir()

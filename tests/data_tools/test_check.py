@@ -47,7 +47,7 @@ def at_half_size(image: np.ndarray) -> bytes:
 def faulty_samples() -> dict:
     """{split: samples}.
 
-    Train has a clean one, then one with each fault; Test a clean one and two of Train's pictures.
+    Train has a clean one, then one with each fault; Test a clean one and two of Train's images.
     """
     clean = [hand(number) for number in range(14)]
     corner = encoded(np.pad(np.full((10, 10), 255, np.uint8), ((0, HEIGHT - 10), (0, WIDTH - 10))))
@@ -85,7 +85,7 @@ def faulty_samples() -> dict:
 # The expected findings: split, index in it, kind, part of the message.
 IN_BOTH = {
     ("Train", 1, "unusable", "the image (7 bytes) cannot be decoded"),
-    ("Train", 2, "outside_image", "pinky_4 (161, 30); the picture is 160 x 120"),
+    ("Train", 2, "outside_image", "pinky_4 (161, 30); the source image is 160 x 120"),
     ("Train", 3, "outside_mask", "ring_4 (125, 5); up to "),
     ("Train", 4, "empty_mask", "21 keypoints are labelled"),
     ("Train", 5, "full_mask", ""),
@@ -248,16 +248,16 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["suspects.png", "suspects-1.png", "suspects-4.png"])
-def test_a_picture_of_the_user_beside_an_earlier_report_stays(tmp_path, name):
+def test_an_image_of_the_user_beside_an_earlier_report_stays(tmp_path, name):
     source = write_layout(tmp_path / "set", {"Train": [hand(1, image_bytes=b"no jpeg")]})
     out = tmp_path / "out"
     check(source, out, code=3)
-    picture, report = encoded(np.zeros((4, 4, 3), np.uint8)), (out / "report.json").read_bytes()
-    (out / name).write_bytes(picture)
+    image, report = encoded(np.zeros((4, 4, 3), np.uint8)), (out / "report.json").read_bytes()
+    (out / name).write_bytes(image)
     done = run("data_tools.check", source, "--out", out)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert f"{out / name} " in done.stderr and "is no sheet of this program" in done.stderr
-    assert (out / name).read_bytes() == picture
+    assert (out / name).read_bytes() == image
     assert (out / "report.json").read_bytes() == report
 
 
@@ -285,7 +285,7 @@ def test_the_sheets_of_a_run_that_ended_before_its_report_are_replaced(tmp_path)
     assert {path.name for path in out.iterdir()} == {"report.json", "suspects.png"}
 
 
-def test_keypoints_outside_the_picture_count_as_missing_in_a_source_as_in_its_lmdb(tmp_path):
+def test_keypoints_outside_the_image_count_as_missing_in_a_source_as_in_its_lmdb(tmp_path):
     """x counts from 1 in many labels: 160 is a pixel outside, which is no finding."""
     sample = hand(5, keypoints=moved(hand(5), index_4=(160, 50, 1)))
     source = write_layout(tmp_path / "source", {"Train": [sample]})
@@ -360,14 +360,14 @@ def test_whatever_a_reader_raises_is_a_finding():
     ],
 )
 def test_one_pixel_outside_the_image_is_allowed(x, y, kinds):
-    """A picture of 100 x 50: its last pixels are 99 and 49."""
+    """An image of 100 x 50: its last pixels are 99 and 49."""
     assert [
         kind for kind, _ in faults.find_faults(100, 50, None, keypoints_at((x, y), (40, 20)))
     ] == kinds
 
 
 class CutEntry:
-    """A hand in the part of 160 x 160 pixels at (200, 130) of a picture of 640 x 480."""
+    """A hand in the part of 160 x 160 pixels at (200, 130) of a source image of 640 x 480."""
 
     location = "here"
 
@@ -379,8 +379,8 @@ class CutEntry:
         mask[131:290, 200:360] = 255
         keypoints = hand(3).keypoints + np.float32([200, 140, 0])
         keypoints[NAMES.index("ring_4"), :2] = self.ring_4
-        picture = Sample("x", encoded(np.zeros((480, 640, 3), np.uint8)), encoded(mask), keypoints)
-        return frame_sample(picture, "here", box=(200, 130, 359, 289))
+        source = Sample("x", encoded(np.zeros((480, 640, 3), np.uint8)), encoded(mask), keypoints)
+        return frame_sample(source, "here", box=(200, 130, 359, 289))
 
 
 @pytest.mark.parametrize(
@@ -393,15 +393,15 @@ class CutEntry:
         (300, 480.25, True),
     ],
 )
-def test_a_keypoint_outside_the_picture_of_which_a_sample_is_a_part(x, y, is_outside):
-    """It is compared with the picture, and its bone is as long as the label says."""
+def test_a_keypoint_of_a_crop_outside_the_source_image(x, y, is_outside):
+    """It is compared with the source image, and its bone is as long as the label says."""
     checked = faults.check_sample(CutEntry((x, y)))
     assert checked.facts.size == (160, 160)
     assert checked.facts.keypoints[NAMES.index("ring_4")].tolist() == [x - 200, y - 130, 1]
     findings = dict(checked.findings)
     assert set(findings) == {"long_bone", *["outside_image"] * is_outside}
     if is_outside:
-        named = f"ring_4 ({x:.0f}, {y:.0f}); the picture is 640 x 480"
+        named = f"ring_4 ({x:.0f}, {y:.0f}); the source image is 640 x 480"
         assert findings["outside_image"] == named
 
 
@@ -441,7 +441,7 @@ def test_when_keypoints_are_collapsed(points, collapsed):
     assert ("collapsed" in kinds) == collapsed
 
 
-def test_the_same_pixels_in_another_file_are_the_same_picture_and_another_crop_is_not(tmp_path):
+def test_the_same_pixels_in_another_file_are_the_same_image_and_another_crop_is_not(tmp_path):
     original = hand(1)
     as_png = encoded(original.image())
     turned = encoded(np.ascontiguousarray(original.image()[::-1]))
@@ -454,14 +454,14 @@ def test_the_same_pixels_in_another_file_are_the_same_picture_and_another_crop_i
     ] == [("set/00000001_2", "duplicate")]
 
 
-def test_hands_of_one_picture_in_two_splits_are_found(tmp_path):
+def test_hands_of_one_image_in_two_splits_are_found(tmp_path):
     """Their crops differ, so that neither the pixels nor the thumbnails agree."""
     report, _ = check(write_shared_picture(tmp_path / "set"), tmp_path / "out", code=0)
     assert [(item["sample"], item["kind"], item["message"]) for item in report["findings"]] == [
         (
             f"train.json: annotation {number}",
             "divided_group",
-            "of one picture, hand or film with test.json: annotation 0",
+            "of one image, hand or film with test.json: annotation 0",
         )
         for number in range(2)
     ]

@@ -1,4 +1,4 @@
-"""Masks of hands with known keypoints: refined by the picture, and checked by the keypoints."""
+"""Masks of hands with known keypoints: refined by the image, and checked by the keypoints."""
 
 import cv2
 import numpy as np
@@ -63,7 +63,7 @@ def test_other_masks_do_not(mask, own_mask):
     assert not agrees(mask, own_mask > 0, KEYPOINTS)
 
 
-def test_keypoints_outside_of_the_picture_do_not_count():
+def test_keypoints_outside_of_the_image_do_not_count():
     beyond = np.vstack([KEYPOINTS, [(-5.0, 80), (80, SIZE + 3)]])
     assert agrees(square(), square() > 0, beyond)
     assert not agrees(square(), square() > 0, KEYPOINTS + 2 * SIZE)

@@ -24,7 +24,7 @@ INDEX_TIP, POINT = NAMES.index("index_4"), (300.0, 150.0)
 
 
 def grey_sample(key: str, mask: bool = True) -> Sample:
-    """A grey 480 x 240 picture, its mask 100..399 x 60..199, its only keypoint index_4 at POINT."""
+    """A grey 480 x 240 image, its mask 100..399 x 60..199, its only keypoint index_4 at POINT."""
     keypoints = keypoints_at()
     keypoints[INDEX_TIP] = *POINT, 1
     hand_mask = np.zeros((240, 480), np.uint8)
@@ -79,7 +79,7 @@ def test_the_choice_follows_the_seed_and_the_number(tmp_path):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_lmdb_is_drawn_as_the_net_gets_it(tmp_path, variant):
-    """Letterboxed, a picture of 480 x 240 fills the panel's upper half, at a scale of PANEL / 480.
+    """Letterboxed, an image of 480 x 240 fills the panel's upper half, at a scale of PANEL / 480.
 
     A cell of the mask is an eighth of the input.
     """
@@ -107,7 +107,7 @@ def assert_peak(heat: np.ndarray, x: int, y: int, cells: int) -> None:
     assert np.abs(top - (y, x)).max() <= 0.5 * PANEL / cells + 1
     blue, green, red = heat[y, x].astype(int)
     assert min(blue, green) > 170 and min(blue, green) - red > 40
-    assert brightness[-1, -1] < 200  # far from it: 45 % of the picture
+    assert brightness[-1, -1] < 200  # far from it: 45 % of the image
 
 
 @pytest.mark.parametrize("variant, seed", [("paper", 0), ("paper", 3), ("mini", 1)])

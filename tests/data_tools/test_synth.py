@@ -1,4 +1,4 @@
-"""The synthetic hands: mesh, poses, pictures and the command that makes a data set of them."""
+"""The synthetic hands: mesh, poses, images and the command that makes a data set of them."""
 
 import json
 import multiprocessing
@@ -15,7 +15,7 @@ from data_tools.hands import (
     backgrounds,
     hand_scene,
 )
-from data_tools.hands.picture import PictureOptions, render_picture
+from data_tools.hands.synthetic_image import ImageOptions, render_image
 from data_tools.hands.truth import format_truth
 from data_tools.readers import onehand10k
 from mcc_caffe.core.errors import UserError
@@ -146,7 +146,7 @@ def test_a_set_grows(made, tmp_path):
         (("--min-fill", 1.5), "--min-fill 1.5"),
         (("--min-fill", 0.5, *COUNTS), "min_fill 0.2, not 0.5"),
         (("--seed", 1, *COUNTS), "seed 0, not 1"),
-        (("--train", 1, "--test", 2, "--size", 128), "holds 5 pictures in Train"),
+        (("--train", 1, "--test", 2, "--size", 128), "holds 5 images in Train"),
     ],
 )
 def test_refusals_are_one_line(made, options, words):
@@ -165,9 +165,9 @@ def test_impossible_counts_are_refused(tmp_path, capsys, option, value):
 
 
 def test_two_commands_do_not_render_into_one_folder(tmp_path):
-    with locked(tmp_path / "set", "renders pictures into it"):
+    with locked(tmp_path / "set", "renders images into it"):
         done = make(tmp_path / "set")
-    assert done.returncode == 2 and "renders pictures into it: wait until" in done.stderr
+    assert done.returncode == 2 and "renders images into it: wait until" in done.stderr
     assert not (tmp_path / "set").exists()
 
 
@@ -253,12 +253,11 @@ def test_a_convention_needs_the_truth(made, tmp_path):
 
 @pytest.mark.parametrize("held, people", [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
 def test_the_shares_of_held_things_and_of_people(held, people):
-    options = PictureOptions(
+    options = ImageOptions(
         seed=4, size=96, min_fill=0.3, max_roll=180.0, common=0.4, held=held, people=people
     )
     drawn_objects = [
-        render_picture("Train", number, options).truth["parameters"]["with"]
-        for number in range(1, 7)
+        render_image("Train", number, options).truth["parameters"]["with"] for number in range(1, 7)
     ]
     for name, share in (("held", held), ("person", people)):
         count = sum(any(text.startswith(name) for text in names) for names in drawn_objects)

@@ -27,12 +27,12 @@ class PixelTeacher:
 
     name = "pixels"
 
-    def __init__(self, pictures_until_ctrl_c=None):
-        self.left = pictures_until_ctrl_c
+    def __init__(self, images_until_ctrl_c=None):
+        self.left = images_until_ctrl_c
 
     def find_hands(self, image):
         if self.left is not None:
-            self.left -= 0.5  # each picture is seen twice
+            self.left -= 0.5  # each image is seen twice
             if self.left < 0:
                 raise KeyboardInterrupt
         keypoints = []
@@ -59,7 +59,7 @@ class DoublingTeacher(PixelTeacher):
 
 
 def photograph(path, width=200, height=160, first=(60, 50), last=(100, 70), twice=None):
-    """Write a picture with keypoints between two corners, which are keypoints 0 and 1.
+    """Write an image with keypoints between two corners, which are keypoints 0 and 1.
 
     `twice`, a keypoint and a shift in x, lets the two answers differ.
     """
@@ -270,9 +270,9 @@ def test_labels_that_stay_as_they_are_are_compared_every_20_seconds(tmp_path, mo
 
 
 def test_keypoints_on_the_outer_half_of_a_border_pixel_are_labelled(tmp_path):
-    """A pixel reaches from -0.5 to 0.5: at -0.3 the keypoint is in the picture, at -0.6 it is not.
+    """A pixel reaches from -0.5 to 0.5: at -0.3 the keypoint is in the image, at -0.6 it is not.
 
-    So are those at 99.4 and 99.6 of a picture of 100 pixels.
+    So are those at 99.4 and 99.6 of an image of 100 pixels.
     """
     keypoints = np.column_stack([np.arange(21) * 5.0, np.arange(21) * 5.0])
     keypoints[:4, 0] = -0.3, -0.6, 99.4, 99.6
@@ -389,7 +389,7 @@ def test_its_own_crops_and_videos_are_no_photographs(label, tmp_path, caplog):
     for _ in range(2):
         label(tmp_path / "photos", tmp_path / "photos/taught")
     assert len(content_of(tmp_path / "photos/taught")["images"]) == 1
-    assert "1 videos and animated pictures (clip.mp4)" in caplog.text
+    assert "1 videos and animated images (clip.mp4)" in caplog.text
     assert "1 crops of the data set itself" in caplog.text
     assert "1 photographs that the data set has already (a.png)" in caplog.text
 
@@ -449,9 +449,9 @@ def test_a_missing_mediapipe_is_one_line(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_mediapipes_landmarks_are_shares_of_the_pictures_sides(monkeypatch):
-    """It takes RGB. Its (0, 0) and (1, 1) are the picture's corners, not the outer pixels."""
-    pictures = []
+def test_mediapipes_landmarks_are_shares_of_the_images_sides(monkeypatch):
+    """It takes RGB. Its (0, 0) and (1, 1) are the image's corners, not the outer pixels."""
+    images = []
 
     class Hands:
         """Sees a hand whose landmarks are all at the same point."""
@@ -459,8 +459,8 @@ def test_mediapipes_landmarks_are_shares_of_the_pictures_sides(monkeypatch):
         def __init__(self, **options):
             assert options["static_image_mode"]
 
-        def process(self, picture):
-            pictures.append(picture)
+        def process(self, image):
+            images.append(image)
             hand = SimpleNamespace(landmark=[SimpleNamespace(x=0.5, y=0.25)] * 21)
             return SimpleNamespace(multi_hand_landmarks=[hand])
 
@@ -472,7 +472,7 @@ def test_mediapipes_landmarks_are_shares_of_the_pictures_sides(monkeypatch):
     blue[..., 0] = 255
     (keypoints,) = MediaPipeTeacher().find_hands(blue)
     assert keypoints.tolist() == [[49.5, 9.5]] * 21
-    assert pictures[0][0, 0].tolist() == [0, 0, 255]
+    assert images[0][0, 0].tolist() == [0, 0, 255]
 
 
 def test_from_photographs_to_a_training(tmp_path):

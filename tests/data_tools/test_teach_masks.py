@@ -97,7 +97,7 @@ def test_a_crop_that_cannot_be_read_is_named_and_the_rest_is_done(taught, masks,
     first, *_ = sorted((taught / "images").iterdir())
     first.write_bytes(b"no jpeg")
     masks += [10, None]
-    with pytest.raises(UserError, match="the pictures of 1 of 3 hands could not be read"):
+    with pytest.raises(UserError, match="the images of 1 of 3 hands could not be read"):
         teach_masks.main([str(taught)])
     assert first.name in caplog.text
     assert "1 of 3 hands have a mask, 1 were left without" in capsys.readouterr().out
@@ -116,7 +116,7 @@ def test_a_backup_beside_the_labels_is_left_alone(taught, masks):
 
 
 def test_a_mask_is_looked_for_in_the_box_of_its_keypoints(monkeypatch):
-    """The box is that of whole pixels, as far as the picture of 100 x 40 reaches."""
+    """The box is that of whole pixels, as far as the image of 100 x 40 reaches."""
     boxes, mask = [], np.zeros((40, 100), np.float32)
 
     def predict_all(_, image, its_boxes):

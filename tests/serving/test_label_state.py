@@ -703,8 +703,8 @@ def test_data_sets_refuse_pictures_that_changed_since_they_were_labelled(folder,
     assert len(errors) == 2
     for location, message in errors.items():
         assert message.startswith(f"{location}: ") and message.endswith(
-            ".jpg is not the picture that was labelled (its SHA-256 is another): start `mcc-web "
-            "label` once on the folder of the pictures, or put that picture back"
+            ".jpg is not the image that was labelled (its SHA-256 is another): start `mcc-web "
+            "label` once on the folder of the images, or put that image back"
         )
     with open_session(folder, net):
         pass

@@ -24,12 +24,12 @@ from tests.support.rendered import render_hand
 
 @pytest.fixture(scope="module")
 def samples():
-    """24 pictures of at most 160 pixels."""
+    """24 images of at most 160 pixels."""
     return [render_hand(seed) for seed in range(24)]
 
 
 def draw(scene, shot, appearance, surfaces=()):
-    """What the renderer draws of a shot: picture, labels and depth."""
+    """What the renderer draws of a shot: image, labels and depth."""
     return scene.renderer.draw(
         scene.make_vertices(shot, appearance),
         shot.camera,
@@ -93,7 +93,7 @@ def test_labels_of_the_wrist_and_the_thumbs_base_are_those_of_photographs():
     np.testing.assert_array_equal(joints, before)
 
 
-def test_a_picture_is_labelled_with_keypoints_not_with_joints(monkeypatch):
+def test_an_image_is_labelled_with_keypoints_not_with_joints(monkeypatch):
     labelled = hand_scene.render(np.random.default_rng(3), 120, "Test", repertoire=hand_scene.EASY)
     monkeypatch.setattr(hand_scene, "labelled_keypoints", lambda joints: joints)
     turning = hand_scene.render(np.random.default_rng(3), 120, "Test", repertoire=hand_scene.EASY)
@@ -133,7 +133,7 @@ def test_random_poses_do_not_collide():
     assert np.mean(np.array(depths) < 0.02) > 0.9
 
 
-def test_same_seed_same_picture():
+def test_same_seed_same_image():
     first, again, other = (
         hand_scene.render(np.random.default_rng(seed), 120, "Test") for seed in (3, 3, 4)
     )
@@ -143,7 +143,7 @@ def test_same_seed_same_picture():
     assert not np.array_equal(first.joints, other.joints)
 
 
-def test_pictures_are_well_formed(samples):
+def test_images_are_well_formed(samples):
     for rendered in samples:
         height, width = rendered.mask.shape
         assert (
@@ -330,8 +330,8 @@ def test_train_and_test_have_other_photographs():
     for names in (backgrounds.BUNDLED, backgrounds.WALLPAPERS):
         assert not set(names["Train"]) & set(names["Test"])
     for split in backgrounds.BUNDLED:
-        picture = backgrounds.random_background(np.random.default_rng(0), 60, 90, split)
-        assert picture.shape == (60, 90, 3) and picture.dtype == np.uint8
+        image = backgrounds.random_background(np.random.default_rng(0), 60, 90, split)
+        assert image.shape == (60, 90, 3) and image.dtype == np.uint8
 
 
 def test_the_beginning_of_a_training_is_simpler():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools.hands.live import LiveHands
-from data_tools.hands.picture import PictureOptions, render_picture
+from data_tools.hands.synthetic_image import ImageOptions, render_image
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
@@ -16,7 +16,7 @@ SOURCE = "synth:seed=3&size=96"
 
 
 def test_it_renders_what_synth_would(tmp_path):
-    options = PictureOptions(
+    options = ImageOptions(
         seed=3,
         size=96,
         min_fill=0.2,
@@ -26,7 +26,7 @@ def test_it_renders_what_synth_would(tmp_path):
         people=0.25,
         easy=False,
     )
-    jpeg, mask_png, truth = render_picture("Train", 6, options)
+    jpeg, mask_png, truth = render_image("Train", 6, options)
     sample = LiveHands(SOURCE)[5]
     assert (sample.image_bytes, sample.mask_png) == (jpeg, mask_png)
     assert sample.key == "Train_6.jpg"
@@ -35,7 +35,7 @@ def test_it_renders_what_synth_would(tmp_path):
         np.testing.assert_allclose(keypoint, expected, atol=1e-3)
 
 
-def test_the_loader_never_sees_a_picture_twice_and_the_workers_do_not_matter():
+def test_the_loader_never_sees_an_image_twice_and_the_workers_do_not_matter():
     config = dict(source=SOURCE, batch_size=2, input_size=64, sigma=1.0, seed=1)
     runs = []
     for workers in (0, 2):
@@ -54,7 +54,7 @@ def test_the_loader_never_sees_a_picture_twice_and_the_workers_do_not_matter():
         np.testing.assert_array_equal(data_alone, data_shared)
 
 
-def test_ranks_take_other_pictures():
+def test_ranks_take_other_images():
     config = LoaderConfig(source=SOURCE, batch_size=2, input_size=64, sigma=1.0, workers=0)
     keys = []
     for rank in range(2):

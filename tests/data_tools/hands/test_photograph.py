@@ -8,9 +8,9 @@ from data_tools.hands.photograph import add_background, lose_resolution
 
 def test_a_hand_keeps_its_colours_before_a_background():
     """What is drawn is RGB, a photograph BGR."""
-    picture = np.zeros((40, 60, 4), np.uint8)
-    picture[:, :30] = 200, 120, 80, 255
-    photograph = add_background(np.random.default_rng(0), picture, "Train")
+    rgba = np.zeros((40, 60, 4), np.uint8)
+    rgba[:, :30] = 200, 120, 80, 255
+    photograph = add_background(np.random.default_rng(0), rgba, "Train")
     assert (photograph[:, :30] == (80, 120, 200)).all()
     assert (photograph[:, 30:] != 0).any()
 

@@ -34,11 +34,11 @@ def test_cmu_crop_and_visibility(tmp_path):
     assert sample.keypoints[:4].tolist() == [[12, 17, 1], [32, 27, 1], [-1, -1, 0], [22, 22, 1]]
 
 
-def test_cmu_a_picture_without_a_label_is_counted(tmp_path, caplog):
+def test_cmu_an_image_without_a_label_is_counted(tmp_path, caplog):
     cmu_label(tmp_path / "synth1", hand_pts=[[60, 40, 1], [80, 50, 1]] + [[70, 45, 1]] * 19)
     write(tmp_path / "synth1/6_l.jpg", plain_picture())
     assert len(readers.read_dataset(tmp_path)["synth1"]) == 1
-    assert "synth1: passed over 1 pictures without a label file" in caplog.text
+    assert "synth1: passed over 1 images without a label file" in caplog.text
 
 
 def test_cmu_a_splits_own_folder_is_read(tmp_path):
@@ -48,7 +48,7 @@ def test_cmu_a_splits_own_folder_is_read(tmp_path):
 
 
 def test_cmu_hands_of_one_photograph_are_a_group_also_in_two_splits(tmp_path):
-    """Rendered splits number their pictures each for itself."""
+    """Rendered splits number their images each for itself."""
     for name in ("manual_train/15774_01_l", "manual_test/15774_01_r", "synth1/7_r", "synth2/7_l"):
         cmu_label(tmp_path, name, hand_pts=[[60, 40, 1], [80, 50, 1]] + [[70, 45, 1]] * 19)
     sets = readers.read_dataset(tmp_path)
@@ -58,7 +58,7 @@ def test_cmu_hands_of_one_photograph_are_a_group_also_in_two_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, picture",
+    "name, image_name",
     [
         ("000015774_01_l", "000015774"),
         ("15774_2_r", "15774"),
@@ -68,8 +68,8 @@ def test_cmu_hands_of_one_photograph_are_a_group_also_in_two_splits(tmp_path):
         ("7_l", "7"),
     ],
 )
-def test_cmu_a_group_is_one_picture(name, picture):
-    assert CmuEntry("manual_train", Path(f"{name}.json")).group == picture
+def test_cmu_a_group_is_one_image(name, image_name):
+    assert CmuEntry("manual_train", Path(f"{name}.json")).group == image_name
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_cmu_bad_labels_are_named(tmp_path, label, message):
         readers.read_dataset(tmp_path)["synth1"][0].sample()
 
 
-def test_cmu_missing_pictures_and_empty_folders_are_named(tmp_path):
+def test_cmu_missing_images_and_empty_folders_are_named(tmp_path):
     cmu_label(tmp_path / "synth1", hand_pts=[[60, 40, 1]] * 21)
     (tmp_path / "synth1/5_l.jpg").unlink()
     with pytest.raises(SampleError, match="synth1/5_l.json: .*5_l.jpg cannot be read"):

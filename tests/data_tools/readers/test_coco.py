@@ -69,7 +69,7 @@ def test_a_coco_hand_whose_visibilities_are_all_negative_is_no_hand_without_labe
         coco_sample(tmp_path, keypoints=[50, 60, -1] * 21)
 
 
-def test_coco_hands_that_are_all_of_no_picture_say_so(tmp_path):
+def test_coco_hands_that_are_all_of_no_image_say_so(tmp_path):
     content = coco_content(drawn(2, seed=0))
     for annotation in content["annotations"]:
         annotation["image_id"] = 1000
@@ -179,7 +179,7 @@ def test_coco_exif_orientation_is_ignored(tmp_path):
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 @pytest.mark.parametrize("labelled_size", [(40, 20), (20, 40)])
-def test_coco_labels_of_a_turned_picture_are_those_of_its_stored_pixels(
+def test_coco_labels_of_a_turned_image_are_those_of_its_stored_pixels(
     tmp_path, kind, labelled_size
 ):
     """Also of a TIFF, whose size Pillow gives as it is shown."""
@@ -250,13 +250,13 @@ def test_a_segmentation_without_a_pixel_of_its_crop_is_an_error(segmentation, tm
     "segmentation",
     [
         [[1, 1, 5, 3]],  # a line
-        [[170, 1, 190, 1, 190, 3]],  # right of the picture
+        [[170, 1, 190, 1, 190, 3]],  # right of the image
         [[170, 1, 190, 1, 190, 3], [1, 1, 5, 3]],
         {"size": [120, 160], "counts": [19200]},
     ],
 )
 def test_a_segmentation_without_a_pixel_of_the_image_is_an_error(segmentation, tmp_path):
-    """The net would learn that the picture shows no hand."""
+    """The net would learn that the image shows no hand."""
     with pytest.raises(
         SampleError,
         match="annotation 70: the segmentation has no pixel of the image, 160 x 120: the hand's",
@@ -268,8 +268,8 @@ def test_a_segmentation_without_a_pixel_of_the_image_is_an_error(segmentation, t
     "segmentation",
     [
         [[30, 40, 50, 40, 50, 60, 30, 60]],
-        [[9, 9, 9, 300, 300, 300, 300, 9]],  # it leaves the picture
-        [[170, 1, 190, 1, 190, 3, 170, 3]],  # right of the picture
+        [[9, 9, 9, 300, 300, 300, 300, 9]],  # it leaves the image
+        [[170, 1, 190, 1, 190, 3, 170, 3]],  # right of the image
         [[1, 1, 5, 1]],  # of no height
     ],
 )
@@ -354,7 +354,7 @@ def test_coco_a_cut_file_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "annotations, pictures, file_name",
+    "annotations, image_folder, file_name",
     [
         ("x/annotations", "x", "Train/source/0.jpg"),  # MMPose's OneHand10K
         ("x/annotations", "x/train2017", "0.jpg"),  # COCO's own
@@ -362,56 +362,54 @@ def test_coco_a_cut_file_is_told(tmp_path):
         ("x/annotations", "x/images", "0.jpg"),
     ],
 )
-def test_coco_pictures_are_found(tmp_path, annotations, pictures, file_name):
+def test_coco_images_are_found(tmp_path, annotations, image_folder, file_name):
     content = coco_content(drawn(1, seed=0))
     content["images"][0]["file_name"] = file_name
     write(
         tmp_path / annotations / "hands_train.json",
         b"\xef\xbb\xbf" + json.dumps(content, indent=1).encode(),
     )
-    write(tmp_path / pictures / file_name, plain_picture())
+    write(tmp_path / image_folder / file_name, plain_picture())
     assert (
         readers.read_dataset(tmp_path / "x")["hands_train"][0].sample().image_bytes
         == plain_picture()
     )
 
 
-def test_coco_pictures_that_are_not_found_or_twice_are_told(tmp_path):
+def test_coco_images_that_are_not_found_or_twice_are_told(tmp_path):
     write(tmp_path / "x/annotations/hands.json", coco_content(drawn(1, seed=0)))
     with pytest.raises(
         UserError,
-        match="hands.json: its first picture, 0.jpg, was not found: "
+        match="hands.json: its first image, 0.jpg, was not found: "
         "looked in .*x/annotations, in .*x and in",
     ):
         readers.read_dataset(tmp_path / "x")
     for folder in ("Train", "Test"):
         write(tmp_path / "x" / folder / "0.jpg", plain_picture())
-    with pytest.raises(
-        UserError, match="its first pictures lie in several folders .*Test, .*Train"
-    ):
+    with pytest.raises(UserError, match="its first images lie in several folders .*Test, .*Train"):
         readers.read_dataset(tmp_path / "x")
 
 
-def test_coco_pictures_of_another_set_beside_it_are_not_taken(tmp_path):
+def test_coco_images_of_another_set_beside_it_are_not_taken(tmp_path):
     write(tmp_path / "a/hands.json", coco_content(drawn(1, seed=0)))
     write(tmp_path / "b/0.jpg", plain_picture())
-    with pytest.raises(UserError, match="a/hands.json: its first picture, 0.jpg, was not found"):
+    with pytest.raises(UserError, match="a/hands.json: its first image, 0.jpg, was not found"):
         readers.read_dataset(tmp_path / "a")
 
 
-def test_coco_two_pictures_with_one_id_are_an_error(tmp_path):
-    """As in files that were merged; the hands of other pictures stay usable."""
+def test_coco_two_images_with_one_id_are_an_error(tmp_path):
+    """As in files that were merged; the hands of other images stay usable."""
     content = coco_content(drawn(3, seed=0))
     content["images"][1]["id"] = content["images"][0]["id"]
     content["annotations"][1]["image_id"] = content["annotations"][0]["image_id"]
     entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
     for entry in entries[:2]:
         with pytest.raises(
-            SampleError, match="image_id 7 belongs to 2 pictures .0.jpg, 1.jpg., as in files that"
+            SampleError, match="image_id 7 belongs to 2 images .0.jpg, 1.jpg., as in files that"
         ):
             entry.sample()
     assert entries[2].sample().key == "hands_2.jpg_72"
-    content["images"][1]["file_name"] = "0.jpg"  # one picture, listed twice
+    content["images"][1]["file_name"] = "0.jpg"  # one image, listed twice
     samples = [
         entry.sample() for entry in readers.read_dataset(coco_set(tmp_path, content))["hands"]
     ]
@@ -421,7 +419,7 @@ def test_coco_two_pictures_with_one_id_are_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("image", [{}, {"id": 7}])
-def test_coco_many_pictures_with_one_id_are_grouped_in_linear_time(image):
+def test_coco_many_images_with_one_id_are_grouped_in_linear_time(image):
     """A quadratic time would be minutes."""
     records = [{**image, "file_name": f"{number}.jpg"} for number in range(30_000)]
     start = time.process_time()
@@ -467,14 +465,14 @@ def test_coco_keypoints_are_put_into_our_order_by_their_names(tmp_path, seed):
 
 
 def test_coco_a_hand_without_labels_is_no_sample(tmp_path):
-    """It still is in the picture, so that the other hand is cut out."""
+    """It still is in the image, so that the other hand is cut out."""
     content = coco_content(drawn(1, seed=0))
     first = content["annotations"][0]
     first.update(bbox=[30, 40, 20, 20], keypoints=[40, 50, 2] * 21)
     content["annotations"].append({**first, "id": 71, "keypoints": [0] * 63})
     (entry,) = readers.read_dataset(coco_set(tmp_path, content))["hands"]
     assert entry.sample().image().shape == (31, 31, 3)
-    # The same picture under a second id is the same picture.
+    # The same image under a second id is the same image.
     content["images"].append({**content["images"][0], "id": 8})
     content["annotations"][1]["image_id"] = 8
     (entry,) = readers.read_dataset(coco_set(tmp_path, content))["hands"]
@@ -501,7 +499,7 @@ def test_coco_other_categories_are_passed_over(tmp_path, caplog):
         )
     path = coco_set(tmp_path, content)
     (entry,) = readers.read_dataset(path)["hands"]
-    assert entry.sample().image_bytes == plain_picture()  # the only hand: the whole picture
+    assert entry.sample().image_bytes == plain_picture()  # the only hand: the whole image
     assert "passed over 3 annotations that are no hands" in caplog.text
     content["annotations"][1]["category_id"] = 9
     entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
@@ -523,7 +521,7 @@ def test_coco_the_only_category_is_a_hands_whatever_it_is_called(tmp_path, name)
 
 def test_coco_shares_of_the_sides_are_no_pixels(tmp_path):
     points = np.random.default_rng(0).uniform(0, 1, (21, 2))
-    points[3] = (1.04, -0.2)  # a landmark outside the picture
+    points[3] = (1.04, -0.2)  # a landmark outside the image
     keypoints = np.column_stack([points, np.full(21, 2)]).ravel().tolist()
     with pytest.raises(
         SampleError, match="all keypoints lie between -2 and 2, .*: pixels are needed"
@@ -532,8 +530,8 @@ def test_coco_shares_of_the_sides_are_no_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_coco_labels_of_the_upright_picture_are_read_so_on_request(tmp_path, orientation):
-    """The upright picture is black but for a white pixel at (30, 5), where the label is."""
+def test_coco_labels_of_the_upright_image_are_read_so_on_request(tmp_path, orientation):
+    """The upright image is black but for a white pixel at (30, 5), where the label is."""
     upright = np.zeros((20, 40, 3), np.uint8)
     upright[5, 30] = 255
     write(tmp_path / "0.png", turned(upright, orientation))
@@ -551,7 +549,7 @@ def test_coco_labels_of_the_upright_picture_are_read_so_on_request(tmp_path, ori
     write(tmp_path / "hands.json", content)
     (entry,) = readers.read_dataset(tmp_path / "hands.json")["hands"]
     if orientation > 4:
-        with pytest.raises(SampleError, match="refers to the upright picture, --orientation upr"):
+        with pytest.raises(SampleError, match="refers to the upright image, --orientation upr"):
             entry.sample()
 
 
@@ -565,8 +563,8 @@ def test_coco_labels_of_the_upright_picture_are_read_so_on_request(tmp_path, ori
         (dict(width=160.5), "gives it the size .160.5, 120"),
         (dict(width="160"), "gives it the size"),
         (dict(width=None), "gives it the size .None, 120"),
-        (dict(file_name="../../x.jpg"), "the picture '../../x.jpg' lies outside the set's folder"),
-        (dict(file_name="/etc/passwd"), "the picture '/etc/passwd' lies outside the set's folder"),
+        (dict(file_name="../../x.jpg"), "the image '../../x.jpg' lies outside the set's folder"),
+        (dict(file_name="/etc/passwd"), "the image '/etc/passwd' lies outside the set's folder"),
         (dict(file_name="x" * 300 + ".jpg"), "cannot be read .File name too long"),
         (dict(file_name="a\0.jpg"), "cannot be a file's name"),
         (dict(file_name="\ud800.jpg"), "cannot be a file's name"),
@@ -576,7 +574,7 @@ def test_coco_labels_of_the_upright_picture_are_read_so_on_request(tmp_path, ori
         (dict(file_name="endless.jpg"), "endless.jpg is no regular file"),
     ],
 )
-def test_coco_impossible_pictures_are_an_error_of_one_sample(tmp_path, changes, message):
+def test_coco_impossible_images_are_an_error_of_one_sample(tmp_path, changes, message):
     content = coco_content(drawn(2, seed=0))
     path = coco_set(tmp_path, content)
     content["images"][0].update(changes)
@@ -622,7 +620,7 @@ def test_coco_json_that_is_nested_too_deep_is_told(tmp_path):
         readers.read_dataset(tmp_path / "hands.json")
 
 
-def test_coco_pictures_may_lie_in_a_linked_folder(tmp_path):
+def test_coco_images_may_lie_in_a_linked_folder(tmp_path):
     content = coco_content(drawn(1, seed=0))
     write(tmp_path / "set/hands.json", content)
     write(tmp_path / "elsewhere/0.jpg", plain_picture())
@@ -668,7 +666,7 @@ def test_coco_a_box_from_another_corner_or_without_end_is_an_error(tmp_path, box
         entry.sample()
 
 
-def test_coco_a_picture_of_two_names_is_one(tmp_path):
+def test_coco_an_image_of_two_names_is_one(tmp_path):
     """It has a hand under each of its names, and each is a crop."""
     content = coco_content(drawn(1, seed=0))
     content["images"].append({**content["images"][0], "id": 8, "file_name": "./0.jpg"})
@@ -677,7 +675,7 @@ def test_coco_a_picture_of_two_names_is_one(tmp_path):
     assert [entry.is_alone for entry in entries] == [False, False]
 
 
-def test_coco_keypoints_outside_the_picture_are_missing(tmp_path):
+def test_coco_keypoints_outside_the_image_are_missing(tmp_path):
     points = [[160, 60, 2], [-3, 60, 2], [159, 119, 2]] + [[50, 60, 2]] * 18
     sample = coco_sample(tmp_path, keypoints=points)
     assert sample.keypoints[:4].tolist() == [[-1, -1, 0], [-1, -1, 0], [159, 119, 1], [50, 60, 1]]
@@ -694,12 +692,12 @@ def test_coco_what_makes_no_sample_is_counted(tmp_path, caplog):
     assert [record.message for record in caplog.records] == [
         f"{path}: passed over 1 annotations of crowds of hands",
         f"{path}: passed over 1 hands of which no keypoint is labelled",
-        f"{path}: passed over 1 pictures without an annotation of a hand",
+        f"{path}: passed over 1 images without an annotation of a hand",
     ]
 
 
 def test_coco_a_group_is_what_the_file_says_or_a_hand_of_freihand(tmp_path):
-    """Pictures of one film; and 32,560 + 3 is the second version of FreiHAND's hand 3."""
+    """Images of one film; and 32,560 + 3 is the second version of FreiHAND's hand 3."""
     content = coco_content(drawn(4, seed=0))
     for image, name in zip(content["images"], (3, 32563, 4, 5)):
         image["file_name"] = f"training/rgb/{name:08d}.jpg"
@@ -711,7 +709,7 @@ def test_coco_a_group_is_what_the_file_says_or_a_hand_of_freihand(tmp_path):
 
 
 def test_coco_files_of_one_folder_have_the_same_groups(tmp_path):
-    """MMPose's two files of FreiHAND; and a file elsewhere that lists the same picture."""
+    """MMPose's two files of FreiHAND; and a file elsewhere that lists the same image."""
     content = coco_content(drawn(2, seed=0))
     for name, number in (("train", 3), ("test", 32563)):
         content["images"][0]["file_name"] = f"training/rgb/{number:08d}.jpg"
@@ -737,7 +735,7 @@ def test_coco_two_files_of_one_name_are_told(tmp_path):
 
 
 def test_coco_a_hand_beside_a_crowd_of_hands_is_not_alone(tmp_path, caplog):
-    """A crowd of cups is none: the second picture has one hand."""
+    """A crowd of cups is none: the second image has one hand."""
     content = coco_content(drawn(2, seed=0))
     content["categories"].append({"id": 2, "name": "cup"})
     content["annotations"][0].update(bbox=[30, 40, 20, 20], keypoints=[40, 50, 2] * 21)

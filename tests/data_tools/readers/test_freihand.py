@@ -9,10 +9,10 @@ from tests.support.pictures import encoded
 from tests.support.readers import CAMERA, plain_picture, write
 
 
-def freihand_set(root, hands, pictures, masks=(), cameras=None):
+def freihand_set(root, hands, images, masks=(), cameras=None):
     write(root / "training_K.json", [CAMERA] * len(hands) if cameras is None else cameras)
     write(root / "training_xyz.json", hands)
-    for number in pictures:
+    for number in images:
         write(root / "training/rgb" / f"{number:08d}.jpg", plain_picture())
     for number, mask in masks:
         write(root / "training/mask" / f"{number:08d}.jpg", encoded(mask, ".jpg"))
@@ -31,7 +31,7 @@ def test_freihand_projection(tmp_path):
     assert entry.sample().keypoints[:5].round(4).tolist() == [
         [120, 40, 1],
         [130, 80, 1],
-        [-1, -1, 0],  # 160 is outside the picture, which is 160 px wide
+        [-1, -1, 0],  # 160 is outside the image, which is 160 px wide
         [-1, -1, 0],
         [80, 60, 1],
     ]  # behind the camera
@@ -44,7 +44,7 @@ def test_an_entry_is_printed_without_the_labels_of_its_split(tmp_path):
 
 
 def test_freihand_labels_and_masks_repeat(tmp_path):
-    """Picture 65,121 has those of 65,121 - 2 x 32,560 = 1, however many labels lie there."""
+    """Image 65,121 has those of 65,121 - 2 x 32,560 = 1, however many labels lie there."""
     hands = [[[0.1 * label, 0, 1.0]] * 21 for label in range(3)]
     masks = [(label, np.full((120, 160), 255 * (label == 1), np.uint8)) for label in range(3)]
     samples = [entry.sample() for entry in freihand_set(tmp_path, hands, [0, 2, 65121], masks)]
@@ -55,7 +55,7 @@ def test_freihand_labels_and_masks_repeat(tmp_path):
     assert [bool(sample.mask().all()) for sample in samples] == [False, False, True]
 
 
-def test_freihand_pictures_of_a_subset_keep_their_labels(tmp_path):
+def test_freihand_images_of_a_subset_keep_their_labels(tmp_path):
     """Seven labels and their first two versions: 32,560 + 3 is hand 3, and 7 has no label."""
     hands = [[[0.1 * label, 0, 1.0]] * 21 for label in range(7)]
     entries = freihand_set(tmp_path, hands, [*range(8), *range(32560, 32567)])
@@ -134,7 +134,7 @@ def test_freihand_files_of_other_kinds_are_counted(tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["K", "xyz"])
 def test_freihand_numbers_that_are_not_finite_are_told(name, tmp_path):
-    """They would lie nowhere in the picture, as keypoints do that are missing."""
+    """They would lie nowhere in the image, as keypoints do that are missing."""
     hand, camera = [[0.0, 0.0, 1.0]] * 21, [list(row) for row in CAMERA]
     (hand if name == "xyz" else camera)[0] = [float("nan")] * 3
     (entry,) = freihand_set(tmp_path, [hand], [0], cameras=[camera])

@@ -1,4 +1,4 @@
-"""OneHand10K's layout: label lines, pictures and masks."""
+"""OneHand10K's layout: label lines, images and masks."""
 
 import shutil
 
@@ -24,7 +24,7 @@ def test_label_line_round_trip(layout):
     assert (sample.keypoints[sample.keypoints[:, 2] == 0] == (-1, -1, 0)).all()
 
 
-def test_pictures_whose_names_become_equal_have_keys_of_their_own(layout):
+def test_images_whose_names_become_equal_have_keys_of_their_own(layout):
     for kind, ending in (("source", "jpg"), ("mask", "png")):
         folder = layout / "Train" / kind
         (folder / "a").mkdir()
@@ -85,7 +85,7 @@ def test_an_exif_orientation_turns_neither_image_nor_labels(layout):
     assert decode_mask(turned_jpeg(), "here").shape == (20, 40)
 
 
-def test_a_mask_may_be_any_two_valued_picture_of_the_images_size(layout):
+def test_a_mask_may_be_any_two_valued_image_of_the_images_size(layout):
     path = layout / "Train/mask/1.png"
     drawn = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     path.write_bytes(encoded(np.where(drawn[..., None], (3, 200, 120), (9, 0, 0)).astype(np.uint8)))
@@ -141,7 +141,7 @@ def test_bad_lines_name_line_and_field(layout, change, message):
         read_entries(layout, "Train")[1].sample()
 
 
-def test_pictures_in_sub_folders_have_masks_of_their_own(layout):
+def test_images_in_sub_folders_have_masks_of_their_own(layout):
     """a/1.jpg and b/1.jpg: the masks lie in a/ and b/ too."""
     lines = []
     for number, folder in ((1, "a"), (2, "b")):
@@ -162,17 +162,17 @@ def test_pictures_in_sub_folders_have_masks_of_their_own(layout):
     assert all(np.array_equal(sample.mask(), mask) for sample, mask in zip(samples, masks))
 
 
-def test_pictures_that_would_share_a_mask_are_an_error(layout):
+def test_images_that_would_share_a_mask_are_an_error(layout):
     line = read_entries(layout, "Train")[0].line
     replace_line(layout, 2, line.replace("1.jpg", "1.jpeg"))
     shutil.copy(layout / "Train/source/1.jpg", layout / "Train/source/1.jpeg")
     for entry in read_entries(layout, "Train")[:2]:
-        with pytest.raises(SampleError, match="mask/1.png would be the mask of other pictures too"):
+        with pytest.raises(SampleError, match="mask/1.png would be the mask of other images too"):
             entry.sample()
     read_entries(layout, "Train")[2].sample()
 
 
-def test_a_keypoint_outside_the_picture_is_missing(layout):
+def test_a_keypoint_outside_the_image_is_missing(layout):
     """The last pixel is 159, 119; a keypoint there stays, one pixel further it is outside."""
     keypoints = np.tile([50.0, 60.0, 1.0], (21, 1))
     keypoints[:4, :2] = (159, 119), (160, 60), (50, -3), (500, 120)
@@ -188,7 +188,7 @@ def test_a_keypoint_outside_the_picture_is_missing(layout):
     assert sample.outside == ((1, 160, 60), (2, 50, -3), (3, 500, 120))
 
 
-def test_pictures_without_a_line_are_counted(layout, caplog):
+def test_images_without_a_line_are_counted(layout, caplog):
     (layout / "Train/source/more").mkdir()
     for name in ("77.jpg", "more/1.jpg"):
         shutil.copy(layout / "Train/source/1.jpg", layout / "Train/source" / name)

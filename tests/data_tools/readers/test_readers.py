@@ -61,8 +61,8 @@ def test_the_lmdb_sets_hold_the_sources_keypoints(built):
         assert samples.info()["reader"] == format
 
 
-def test_the_lmdb_sets_hold_the_sources_pictures_and_masks(built):
-    """Byte for byte, since each hand fills its picture; the masks are those that were drawn."""
+def test_the_lmdb_sets_hold_the_sources_images_and_masks(built):
+    """Byte for byte, since each hand fills its image; the masks are those that were drawn."""
     _, _, _, lmdb = built
     originals = {sample.image_bytes: sample for sample in drawn(4, seed=0)}
     originals |= {encoded(sample.image()): sample for sample in drawn(4, seed=0)}  # RHD's

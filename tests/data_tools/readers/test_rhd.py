@@ -29,7 +29,7 @@ def rhd_set(root, labels, mask=None):
 
 
 def rhd_labels():
-    """Both hands of picture 3: keypoint i is at (100 + i, 100) left, (200 + i, 200) right."""
+    """Both hands of image 3: keypoint i is at (100 + i, 100) left, (200 + i, 200) right."""
     uv_vis = np.ones((42, 3))
     uv_vis[:21, :2] = [(100 + i, 100) for i in range(21)]
     uv_vis[21:, :2] = [(200 + i, 200) for i in range(21)]
@@ -192,8 +192,8 @@ def test_rhd_an_array_may_not_be_built_over_foreign_memory(tmp_path):
     [
         (b"", "no pickle of plain numpy arrays .EOFError"),
         (pickle.dumps(rhd_labels())[:200], "no pickle of plain numpy arrays"),
-        (pickle.dumps([1]), "no dictionary from pictures' numbers"),
-        (pickle.dumps({"3": {}}), "no dictionary from pictures' numbers"),
+        (pickle.dumps([1]), "no dictionary from images' numbers"),
+        (pickle.dumps({"3": {}}), "no dictionary from images' numbers"),
         (pickle.dumps({}), "has no hand with 11 visible keypoints"),
     ],
 )

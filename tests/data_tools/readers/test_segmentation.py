@@ -21,7 +21,7 @@ def test_run_lengths_become_masks():
 
 
 def test_polygons_are_masks_of_the_pixels_in_them():
-    """Coordinates count from the picture's corner: from 1 to 4 there are the pixels 1, 2 and 3."""
+    """Coordinates count from the image's corner: from 1 to 4 there are the pixels 1, 2 and 3."""
     corner, square, line = (
         [1, 0, 4, 0, 4, 1, 2, 1, 2, 3, 1, 3],
         [4, 2, 6, 2, 6, 4, 4, 4],

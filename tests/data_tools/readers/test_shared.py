@@ -39,7 +39,7 @@ def test_equal_keys_of_different_samples_get_numbers():
     ]
 
 
-def test_a_crop_is_the_square_around_the_box_as_far_as_the_picture_reaches():
+def test_a_crop_is_the_square_around_the_box_as_far_as_the_image_reaches():
     """A box of 40 x 20 at (100, 10) has its centre at (120, 20), half side 1.5 x 40 / 2 = 30.
 
     The crop reaches from x 90 to 150 and from y -10, clipped at 0, to 50.
@@ -48,22 +48,22 @@ def test_a_crop_is_the_square_around_the_box_as_far_as_the_picture_reaches():
     mask[0, 90] = 255
     keypoints = np.full((21, 3), (-1, -1, 0), np.float32)
     keypoints[:4] = (100, 10, 1), (90, 0, 1), (150, 50, 1), (151, 20, 1)
-    picture = Sample("x", plain_picture(), encoded(mask), keypoints)
-    crop = frame_sample(picture, "here", box=(100, 10, 140, 30), factor=1.5)
+    source = Sample("x", plain_picture(), encoded(mask), keypoints)
+    crop = frame_sample(source, "here", box=(100, 10, 140, 30), factor=1.5)
     assert crop.image().shape == (51, 61, 3) and np.array_equal(
-        crop.image(), picture.image()[0:51, 90:151]
+        crop.image(), source.image()[0:51, 90:151]
     )
     assert crop.mask().shape == (51, 61) and crop.mask()[0, 0] == 1 and crop.mask().sum() == 1
     assert crop.keypoints[:4].tolist() == [[10, 10, 1], [0, 0, 1], [60, 50, 1], [-1, -1, 0]]
     assert (crop.keypoints[4:] == (-1, -1, 0)).all()
 
 
-def test_a_crop_that_holds_the_whole_picture_changes_no_byte_of_it():
+def test_a_crop_that_holds_the_whole_image_changes_no_byte_of_it():
     keypoints = np.tile(np.float32([159, 119, 1]), (21, 1))
-    keypoints[0], keypoints[1] = (160, 5, 1), (5, -1, 1)  # outside the picture
-    picture = Sample("x", plain_picture(), None, keypoints)
-    crop = frame_sample(picture, "here", box=(0, 0, 159, 119), factor=2.2)
-    assert crop.image_bytes == picture.image_bytes
+    keypoints[0], keypoints[1] = (160, 5, 1), (5, -1, 1)  # outside the image
+    source = Sample("x", plain_picture(), None, keypoints)
+    crop = frame_sample(source, "here", box=(0, 0, 159, 119), factor=2.2)
+    assert crop.image_bytes == source.image_bytes
     assert crop.keypoints[:3].tolist() == [[-1, -1, 0], [-1, -1, 0], [159, 119, 1]]
 
 

@@ -1,4 +1,4 @@
-"""Renders one numbered picture of a hand, with its mask and all that is known of it."""
+"""Renders one numbered image of a hand, with its mask and all that is known of it."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from data_tools.hands import hand_scene
 from data_tools.hands.truth import Truth
 from data_tools.readers.onehand10k import SPLITS
 
-# The least and the greatest value of each number in PictureOptions.
+# The least and the greatest value of each number in ImageOptions.
 RANGES: dict[str, tuple[float, float]] = {
     "size": (64, 2048),
     "min_fill": (0.05, 0.9),
@@ -22,17 +22,17 @@ RANGES: dict[str, tuple[float, float]] = {
 JPEG_QUALITY = (45, 96)
 
 
-class PictureOptions(NamedTuple):
-    """What the pictures of a set show; RANGES has the allowed values.
+class ImageOptions(NamedTuple):
+    """What the images of a set show; RANGES has the allowed values.
 
     Attributes:
-        seed: At least 0; another seed gives other pictures.
-        size: Longer side of the largest pictures, pixels.
+        seed: At least 0; another seed gives other images.
+        size: Longer side of the largest images, pixels.
         min_fill: Share of the frame that the smallest hands fill.
         max_roll: Largest angle between the fingers and straight up, degrees.
         common: Share of the hands that are at ease.
         held: Share of the hands that hold something.
-        people: Share of the pictures with a person behind the hand.
+        people: Share of the images with a person behind the hand.
         easy: Whether to draw only open right hands in full view; the shares then do not count.
     """
 
@@ -59,13 +59,13 @@ class PictureOptions(NamedTuple):
         )
 
 
-class EncodedPicture(NamedTuple):
-    """A picture as files.
+class EncodedRendering(NamedTuple):
+    """A rendering as files.
 
     Attributes:
         jpeg: The image's bytes.
         mask_png: PNG of {0, 255}, the image's size.
-        truth: What is known of the picture; a line of truth.jsonl.
+        truth: What is known of the image; a line of truth.jsonl.
     """
 
     jpeg: bytes
@@ -73,13 +73,13 @@ class EncodedPicture(NamedTuple):
     truth: Truth
 
 
-def render_picture(split: str, number: int, options: PictureOptions) -> EncodedPicture:
-    """Render a picture, the same one for the same arguments.
+def render_image(split: str, number: int, options: ImageOptions) -> EncodedRendering:
+    """Render an image, the same one for the same arguments.
 
     Args:
         split: "Train" or "Test".
-        number: The picture's number in its split, from 1.
-        options: What the pictures of the set show.
+        number: The image's number in its split, from 1.
+        options: What the images of the set show.
     """
     rng = np.random.default_rng((options.seed, SPLITS.index(split), number))
     rendered = hand_scene.render(rng, options.size, split, options.repertoire())
@@ -96,4 +96,4 @@ def render_picture(split: str, number: int, options: PictureOptions) -> EncodedP
         "parameters": {**rendered.parameters, "jpeg_quality": quality},
     }
     jpeg = cv2.imencode(".jpg", rendered.image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return EncodedPicture(jpeg.tobytes(), cv2.imencode(".png", rendered.mask)[1].tobytes(), truth)
+    return EncodedRendering(jpeg.tobytes(), cv2.imencode(".png", rendered.mask)[1].tobytes(), truth)
