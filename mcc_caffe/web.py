@@ -1,11 +1,11 @@
-"""Shows the hand in front of a camera, in a picture or in a clip, live in the browser.
+"""Shows the hand in front of a camera, in an image or in a clip, live in the browser.
 
     python -m mcc_caffe.web                    # the page, at http://127.0.0.1:8000/
     python -m mcc_caffe.web --export site      # the same page as a folder for any web server
-    python -m mcc_caffe.web label photos       # a page to label the hands of a folder's pictures
+    python -m mcc_caffe.web label photos       # a page to label the hands of a folder's images
     python -m mcc_caffe.web serve              # POST /hands for programs: an image in, JSON out
 
-The browser runs the network itself. No picture leaves the machine. For programs `serve` runs the
+The browser runs the network itself. No image leaves the machine. For programs `serve` runs the
 network here.
 """
 
@@ -57,12 +57,12 @@ def _add_label(pages: Any) -> None:
     label = pages.add_parser(
         "label",
         parents=[command_parser(None, add_help=False)],  # --quiet and its like
-        help="label the hands of a folder's pictures",
-        description="Serves a page to label the hands of a folder's pictures. It starts from the "
+        help="label the hands of a folder's images",
+        description="Serves a page to label the hands of a folder's images. It starts from the "
         "net's answers, the least sure first. All that is written lies in FOLDER/mcc-labels; "
         "`make lmdb` reads FOLDER/mcc-labels/onehand10k and FOLDER/mcc-labels/coco.",
     )
-    label.add_argument("folder", type=pathlib.Path, metavar="FOLDER", help="holds the pictures")
+    label.add_argument("folder", type=pathlib.Path, metavar="FOLDER", help="holds the images")
     _add_address(label, _LABEL_HOST_HELP, is_subcommand=True)
     add_network_options(label, is_subcommand=True)
 
@@ -163,7 +163,7 @@ def _serve_live_page(options: argparse.Namespace, weights: pathlib.Path) -> None
 
 
 def _serve_label_page(options: argparse.Namespace, weights: pathlib.Path) -> None:
-    """Serve the page to label the pictures of a folder.
+    """Serve the page to label the images of a folder.
 
     Raises:
         UserError: Another machine could reach it.

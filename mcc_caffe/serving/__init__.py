@@ -8,18 +8,18 @@ Every page:
 - model: the network as a browser gets it
 - site: the page's files, and their export for any web server
 - request_body: reads what a request sends, no more of it than is allowed
-- hands_api: the hands of a picture over HTTP, for programs
+- hands_api: the hands of an image over HTTP, for programs
 
 The labelling page:
 
 - labelling: the state of a folder that is being labelled
 - label_messages: what the page and the state tell each other
 - label_api: the addresses by which the page talks to it
-- label_documents: what a person's labels of a picture are, as the page and the files have them
-- label_files: the pictures of a folder, and the files beside them that hold the labels
-- label_export: writes the finished pictures as data sets
-- net_answers: what the net says of each picture, computed once
-- mask_refinement: draws the net's coarse mask along the edges of the picture
+- label_documents: what a person's labels of an image are, as the page and the files have them
+- label_files: the images of a folder, and the files beside them that hold the labels
+- label_export: writes the finished images as data sets
+- net_answers: what the net says of each image, computed once
+- mask_refinement: draws the net's coarse mask along the edges of the image
 - run_lengths: masks as run lengths
-- moved_pictures: lets labels follow pictures that were moved or renamed
+- moved_images: lets labels follow images that were moved or renamed
 """

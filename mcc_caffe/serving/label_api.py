@@ -1,14 +1,14 @@
 """The addresses by which the labelling page talks to its `LabelSession`.
 
-    GET /label/pictures              all pictures, the least sure first
-    GET /label/pictures/KEY          one picture's labels
-    GET /label/pictures/KEY/image    its upright pixels, as JPEG
-    PUT /label/pictures/KEY          saves labels
+    GET /label/images               all images, the least sure first
+    GET /label/images/KEY           one image's labels
+    GET /label/images/KEY/pixels    its upright pixels, as JPEG
+    PUT /label/images/KEY           saves labels
 
-An error is an object whose `message` is one line: 404 for a picture that does not exist, 409 where
-another tab has saved, 412 where the picture's file has changed, 413 for labels of too many bytes,
+An error is an object whose `message` is one line: 404 for an image that does not exist, 409 where
+another tab has saved, 412 where the image's file has changed, 413 for labels of too many bytes,
 503 where the net is still at work, 507 where labels cannot be written, 422 for all else: labels or
-a picture that cannot be used.
+an image that cannot be used.
 """
 
 from collections.abc import Callable
@@ -21,17 +21,17 @@ from pydantic import BaseModel, ValidationError
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.serving.label_documents import describe_first_error
 from mcc_caffe.serving.label_files import NotReadyError
-from mcc_caffe.serving.label_messages import Change, OpenPicture, Overview, Saved
+from mcc_caffe.serving.label_messages import Change, OpenImage, Overview, Saved
 from mcc_caffe.serving.labelling import (
     ChangedFileError,
     ConflictError,
     LabelSession,
     NotWrittenError,
-    UnknownPictureError,
+    UnknownImageError,
 )
 from mcc_caffe.serving.request_body import discard_body, read_body
 
-# Of a change. Its runs have some bytes each, and a mask of the largest picture has some hundred
+# Of a change. Its runs have some bytes each, and a mask of the largest image has some hundred
 # thousand runs.
 _MOST_BYTES = 32_000_000
 
@@ -39,7 +39,7 @@ _MOST_BYTES = 32_000_000
 _NO_STORE = {"Cache-Control": "no-store"}
 
 _STATUS_BY_ERROR = {
-    UnknownPictureError: 404,
+    UnknownImageError: 404,
     ConflictError: 409,
     ChangedFileError: 412,
     NotReadyError: 503,
@@ -53,7 +53,7 @@ def make_label_router(session: LabelSession) -> APIRouter:
     Args:
         session: The labels that the page shows and changes.
     """
-    router = APIRouter(prefix="/label/pictures", tags=["labels"])
+    router = APIRouter(prefix="/label/images", tags=["labels"])
 
     def answer(action: Callable[[], BaseModel]) -> Response:
         """Return the outcome of an action as JSON, or the error that it raises."""
@@ -67,14 +67,14 @@ def make_label_router(session: LabelSession) -> APIRouter:
     def overview() -> Response:
         return answer(session.overview)
 
-    @router.get("/{key}", response_model=OpenPicture)
-    def open_picture(key: str) -> Response:
-        return answer(lambda: session.open_picture(key))
+    @router.get("/{key}", response_model=OpenImage)
+    def open_image(key: str) -> Response:
+        return answer(lambda: session.open_image(key))
 
-    @router.get("/{key}/image", response_class=Response)
-    def image(key: str) -> Response:
+    @router.get("/{key}/pixels", response_class=Response)
+    def pixels(key: str) -> Response:
         try:
-            jpeg = session.picture_jpeg(key)
+            jpeg = session.image_jpeg(key)
             return Response(jpeg, media_type="image/jpeg", headers=_NO_STORE)
         except UserError as error:
             return _error(error)

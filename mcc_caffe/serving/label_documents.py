@@ -1,4 +1,4 @@
-"""What a person's labels of one picture are, as the page sends them and the files hold them."""
+"""What a person's labels of one image are, as the page sends them and the files hold them."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from mcc_caffe.paper import KEYPOINT_COUNT
 from mcc_caffe.serving.run_lengths import decode_runs
 
 # open: not labelled yet, or not to the end; done: a person says that the labels are right;
-# none: a person says that the picture is not to be labelled, such as one without a hand.
+# none: a person says that the image is not to be labelled, such as one without a hand.
 Status = Literal["open", "done", "none"]
 Split = Literal["Train", "Test"]  # OneHand10K's names
 
@@ -36,7 +36,7 @@ class Point(_Record):
     """One of the 21 keypoints.
 
     Attributes:
-        x, y: Where it is, in pixels of the upright picture; the first pixel's centre is (0, 0).
+        x, y: Where it is, in pixels of the upright image; the first pixel's centre is (0, 0).
         missing: Whether it cannot be seen or judged. It then counts as not labelled, and x, y are
             only where the page shows it.
     """
@@ -47,7 +47,7 @@ class Point(_Record):
 
 
 class Labels(_Record):
-    """The labels of one picture.
+    """The labels of one image.
 
     Attributes:
         status: How far the person is with it.
@@ -65,17 +65,17 @@ class Labels(_Record):
         """Return the keypoints as a `Sample` has them, (21, 3) float32.
 
         Raises:
-            SampleError: They cannot be pixels of a picture, since all lie in its left top corner.
+            SampleError: They cannot be pixels of an image, since all lie in its left top corner.
         """
         xy = np.array([(point.x, point.y) for point in self.points])
         labelled = np.array([not point.missing for point in self.points])
         return make_keypoints(xy, labelled, "the labels")
 
     def check_size(self, width: int, height: int) -> None:
-        """Check that the labels are those of a picture of this size.
+        """Check that the labels are those of an image of this size.
 
         Args:
-            width: The upright picture's width in pixels.
+            width: The upright image's width in pixels.
             height: Its height.
 
         Raises:
@@ -85,7 +85,7 @@ class Labels(_Record):
         for index, point in enumerate(self.points):
             if not (0 <= point.x <= width - 1 and 0 <= point.y <= height - 1):
                 raise UserError(
-                    f"point {index} is at ({point.x:g}, {point.y:g}), outside of the picture of "
+                    f"point {index} is at ({point.x:g}, {point.y:g}), outside of the image of "
                     f"{width} x {height} pixels"
                 )
 
@@ -102,18 +102,18 @@ class Labels(_Record):
         try:
             self.keypoints()
         except SampleError:
-            return "all points lie in the picture's left top corner: drag them to their joints"
+            return "all points lie in the image's left top corner: drag them to their joints"
         return ""
 
 
 class Answer(_Record):
-    """What the net says of one picture, with which a person starts.
+    """What the net says of one image, with which a person starts.
 
     Attributes:
         net: Names the weights that said it.
-        stamp: Inode, size and both times of the picture's file, which differ once it has changed.
+        stamp: Inode, size and both times of the image's file, which differ once it has changed.
         digest: SHA-256 of the file, in hexadecimal digits.
-        width, height: The upright picture's sides in pixels.
+        width, height: The upright image's sides in pixels.
         is_turned: Whether the EXIF orientation says that the pixels are stored otherwise.
         score: The mean confidence of the 21 keypoints, about 0 to 1.
         labels: The keypoints, missing where the net is not sure of them, and the mask.
@@ -130,16 +130,16 @@ class Answer(_Record):
 
 
 class SavedLabels(_Record):
-    """The file that holds a person's labels of one picture.
+    """The file that holds a person's labels of one image.
 
     Attributes:
-        name: The picture's path below the folder, for readers of the file.
-        digest, width, height, is_turned: The picture's, as in `Answer`.
+        name: The image's path below the folder, for readers of the file.
+        digest, width, height, is_turned: The image's, as in `Answer`.
         revision: Counts the changes, from 1.
         token: What the page called the last change, so that a change that it sends again, since
             the answer was lost, does not look like another tab's.
-        split: The split that the picture was put into when it was first done.
-        group: Names the photograph that the picture is a crop of; None where none is known.
+        split: The split that the image was put into when it was first done.
+        group: Names the photograph that the image is a crop of; None where none is known.
         labels: The labels.
     """
 
@@ -159,7 +159,7 @@ class SavedLabels(_Record):
         """Check the labels of a file that a person or another program may have changed.
 
         Raises:
-            PydanticCustomError: They do not fit the picture, or are not what their status says.
+            PydanticCustomError: They do not fit the image, or are not what their status says.
         """
         fault = self._find_fault()
         if fault:

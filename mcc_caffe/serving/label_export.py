@@ -1,10 +1,9 @@
-"""Writes the pictures that are done as data sets: in OneHand10K's layout, and in COCO's.
+"""Writes the images that are done as data sets: in OneHand10K's layout, and in COCO's.
 
-Both hold the same pictures and labels, and `data_tools.build_lmdb` reads either. A picture is a
-link to the user's own. Of one that its EXIF orientation turns, it is a link to an upright copy, so
-that the labels are right whether a reader minds the orientation or not. The digests of the
-pictures' files stand beside the labels: a picture that was renamed, or changed, is no longer that
-of its labels.
+Both hold the same images and labels, and `data_tools.build_lmdb` reads either. An image is a link
+to the user's own. Of one that its EXIF orientation turns, it is a link to an upright copy, so that
+the labels are right whether a reader minds the orientation or not. The digests of the images' files
+stand beside the labels: an image that was renamed, or changed, is no longer that of its labels.
 """
 
 import contextlib
@@ -31,22 +30,22 @@ from mcc_caffe.serving.label_files import (
     KEY_PATTERN,
     ONEHAND10K,
     UPRIGHT,
+    ImageFile,
     LabelFiles,
-    Picture,
     make_own_folder,
     write_own_files,
 )
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
 
 COCO_FILES: dict[Split, str] = {"Train": "hands_train.json", "Test": "hands_test.json"}
-TEST_SHARE = 10  # one picture in so many is kept for tests
+TEST_SHARE = 10  # one image in so many is kept for tests
 
-_COPY_DIGITS = 12  # of a picture's digest, in the name of its upright copy
+_COPY_DIGITS = 12  # of an image's digest, in the name of its upright copy
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # on this file system
 
 
 class _Exported(NamedTuple):
-    """What the label files say of one picture; all texts are complete lines or JSON objects."""
+    """What the label files say of one image; all texts are complete lines or JSON objects."""
 
     split: Split
     label_line: str
@@ -56,15 +55,15 @@ class _Exported(NamedTuple):
 
 
 def choose_split(test_count: int, done_count: int) -> Split:
-    """Choose the split of a picture that has become done.
+    """Choose the split of an image that has become done.
 
     Args:
-        test_count: The number of other pictures that are done and in Test.
-        done_count: The number of all other pictures that are done.
+        test_count: The number of other images that are done and in Test.
+        done_count: The number of all other images that are done.
 
     Returns:
-        Test for the second picture and then for one in ten, so that both sets are there from the
-        second picture on.
+        Test for the second image and then for one in ten, so that both sets are there from the
+        second image on.
     """
     return "Test" if test_count * TEST_SHARE < done_count else "Train"
 
@@ -93,23 +92,23 @@ class LabelExport:
     def _sample_folders(self, split: str) -> list[Path]:
         return [self._layout / split / "source", self._layout / split / "mask"]
 
-    def write_all(self, done: Sequence[tuple[Picture, SavedLabels]]) -> Mapping[str, str]:
+    def write_all(self, done: Sequence[tuple[ImageFile, SavedLabels]]) -> Mapping[str, str]:
         """Write both sets anew, and remove what earlier runs have left of others.
 
         Args:
-            done: The pictures that are done, with their labels.
+            done: The images that are done, with their labels.
 
         Returns:
-            {key: why the picture could not be written}.
+            {key: why the image could not be written}.
         """
         faults, written = {}, {}
-        for picture, saved in progress_bar(done, desc="data sets", unit="img", delay=2):
+        for image, saved in progress_bar(done, desc="data sets", unit="img", delay=2):
             try:
-                exported, contents = self._make_sample(picture, saved)
+                exported, contents = self._make_sample(image, saved)
                 write_own_files(contents)
-                written[picture.key] = exported
+                written[image.key] = exported
             except UserError as error:
-                faults[picture.key] = str(error)
+                faults[image.key] = str(error)
         self._write_label_files(written)
         self._by_key = written
         for split in SPLITS:
@@ -117,97 +116,95 @@ class LabelExport:
             for folder in self._sample_folders(split):
                 _remove_others(folder, own)
         _remove_others(self._coco / "images", written.keys())
-        copies = {
-            self._copy_path(picture, saved).stem for picture, saved in done if saved.is_turned
-        }
+        copies = {self._copy_path(image, saved).stem for image, saved in done if saved.is_turned}
         _remove_others(self._upright, copies)
         return faults
 
-    def put(self, picture: Picture, saved: SavedLabels) -> None:
-        """Write the labels of a picture that is done into both sets.
+    def put(self, image: ImageFile, saved: SavedLabels) -> None:
+        """Write the labels of an image that is done into both sets.
 
         Raises:
-            UserError: The picture cannot be read, or a file not be written. The labels and the
-                masks in both sets are then what they were.
+            UserError: The image cannot be read, or a file not be written. The labels and the masks
+                in both sets are then what they were.
         """
-        exported, contents = self._make_sample(picture, saved)
-        by_key = {**self._by_key, picture.key: exported}
+        exported, contents = self._make_sample(image, saved)
+        by_key = {**self._by_key, image.key: exported}
         self._write_label_files(by_key, contents)
         self._by_key = by_key
 
-    def remove(self, picture: Picture) -> None:
-        """Take a picture out of both sets, if it is in them.
+    def remove(self, image: ImageFile) -> None:
+        """Take an image out of both sets, if it is in them.
 
         Raises:
             UserError: A file cannot be written or removed. All are then what they were.
         """
-        exported = self._by_key.get(picture.key)
+        exported = self._by_key.get(image.key)
         if exported is None:
             return
-        others = {key: labels for key, labels in self._by_key.items() if key != picture.key}
+        others = {key: labels for key, labels in self._by_key.items() if key != image.key}
         folders = [*self._sample_folders(exported.split), self._coco / "images", self._upright]
-        own = [path for folder in folders for path in folder.glob(f"{picture.key}.*")]
+        own = [path for folder in folders for path in folder.glob(f"{image.key}.*")]
         self._write_label_files(others, outdated=own)
         self._by_key = others
 
     def split_counts(self) -> dict[Split, int]:
-        """Count the pictures of each split."""
+        """Count the images of each split."""
         splits = [exported.split for exported in self._by_key.values()]
         return {"Train": splits.count("Train"), "Test": splits.count("Test")}
 
     def _make_sample(
-        self, picture: Picture, saved: SavedLabels
+        self, image: ImageFile, saved: SavedLabels
     ) -> tuple[_Exported, dict[Path, bytes]]:
-        """Link a picture into both sets, and make what their files say of it.
+        """Link an image into both sets, and make what their files say of it.
 
         Returns:
-            What the label files say of the picture, and {file of its mask: its content}.
+            What the label files say of the image, and {file of its mask: its content}.
         """
         assert saved.split is not None
-        source, sha256 = picture.path, saved.digest
+        source, sha256 = image.path, saved.digest
         if saved.is_turned:
-            source = self._upright_copy(picture, saved)
+            source = self._upright_copy(image, saved)
             sha256 = file_sha256(source)
-        file_name = f"{picture.key}{source.suffix.lower()}"
+        file_name = f"{image.key}{source.suffix.lower()}"
         source_folder, mask_folder = self._sample_folders(saved.split)
         mask = decode_runs(saved.labels.runs, saved.width, saved.height)
         keypoints = saved.labels.keypoints()
         for folder in (source_folder, self._coco / "images"):
             link_file(source, folder / file_name)
-        identifier = int(picture.key[-12:], 16)  # below 2 ** 53, which JavaScript can hold
-        image = {
+        identifier = int(image.key[-12:], 16)  # below 2 ** 53, which JavaScript can hold
+        coco_image = {
             "id": identifier,
             "file_name": file_name,
             "width": saved.width,
             "height": saved.height,
             "sha256": sha256,
-            "picture": picture.name,
+            "picture": image.name,
         }
         if saved.group is not None:
-            image["group"] = saved.group
+            coco_image["group"] = saved.group
         exported = _Exported(
             saved.split,
             format_label(file_name, saved.width, saved.height, keypoints),
             format_sum(file_name, sha256),
-            json.dumps(image),
+            json.dumps(coco_image),
             json.dumps(_annotation(identifier, keypoints, mask)),
         )
-        return exported, {mask_folder / f"{picture.key}.png": encode_mask(mask)}
+        return exported, {mask_folder / f"{image.key}.png": encode_mask(mask)}
 
-    def _copy_path(self, picture: Picture, saved: SavedLabels) -> Path:
-        """Return the path of a picture's upright copy, which names the content of its file."""
-        return self._upright / f"{picture.key}.{saved.digest[:_COPY_DIGITS]}.png"
+    def _copy_path(self, image: ImageFile, saved: SavedLabels) -> Path:
+        """Return the path of an image's upright copy, which names the content of its file."""
+        return self._upright / f"{image.key}.{saved.digest[:_COPY_DIGITS]}.png"
 
-    def _upright_copy(self, picture: Picture, saved: SavedLabels) -> Path:
-        """Return the upright copy of a picture, which is made if it is not there.
+    def _upright_copy(self, image: ImageFile, saved: SavedLabels) -> Path:
+        """Return the upright copy of an image, which is made if it is not there.
 
         Raises:
-            UserError: The picture cannot be read, or is not the one that was labelled.
+            UserError: The image cannot be read, or is not the one that was labelled.
         """
-        copy = self._copy_path(picture, saved)
+        copy = self._copy_path(image, saved)
         if not copy.is_file():
-            image = picture.read_version(saved.digest)
-            write_own_files({copy: cv2.imencode(".png", image)[1].tobytes()})
+            pixels = image.read_version(saved.digest)
+            write_own_files({copy: cv2.imencode(".png", pixels)[1].tobytes()})
         return copy
 
     def _write_label_files(
@@ -216,7 +213,7 @@ class LabelExport:
         others: Mapping[Path, bytes] | None = None,
         outdated: Iterable[Path] = (),
     ) -> None:
-        """Write the label files of each split; of a split without pictures there are none.
+        """Write the label files of each split; of a split without images there are none.
 
         Args:
             by_key: What the files are to say.
@@ -239,7 +236,7 @@ class LabelExport:
 
 
 def _remove_others(folder: Path, stems: Set[str]) -> None:
-    """Remove the files of pictures from a folder, except those with these names without suffix."""
+    """Remove the files of images from a folder, except those with these names without suffix."""
     for path in folder.iterdir():
         key = path.name.partition(".")[0]
         if KEY_PATTERN.fullmatch(key) and path.stem not in stems:
@@ -298,7 +295,7 @@ def _lines(texts: Iterable[str]) -> bytes:
 
 
 def _coco_file(exported: list[_Exported]) -> bytes:
-    """Return the content of a split's COCO file, a picture or an annotation a line."""
+    """Return the content of a split's COCO file, an image or an annotation a line."""
     images = ",\n".join(labels.coco_image for labels in exported)
     annotations = ",\n".join(labels.coco_annotation for labels in exported)
     return (

@@ -1,16 +1,16 @@
-"""The pictures of a folder that is labelled, and the files beside them that hold the labels.
+"""The images of a folder that is labelled, and the files beside them that hold the labels.
 
-All that is written lies in one folder of its own, so that the pictures are never touched:
+All that is written lies in one folder of its own, so that the images are never touched:
 
     FOLDER/mcc-labels/README.txt      says what lies there
-    FOLDER/mcc-labels/state/          what a person has labelled, a JSON file for each picture
+    FOLDER/mcc-labels/state/          what a person has labelled, a JSON file for each image
     FOLDER/mcc-labels/answers/        what the net said, which can be computed again
-    FOLDER/mcc-labels/onehand10k/     the pictures that are done, in OneHand10K's layout
+    FOLDER/mcc-labels/onehand10k/     the images that are done, in OneHand10K's layout
     FOLDER/mcc-labels/coco/           the same, in COCO's
-    FOLDER/mcc-labels/upright/        copies of pictures that their EXIF orientation turns
+    FOLDER/mcc-labels/upright/        copies of images that their EXIF orientation turns
 
-A picture's key names it in all files and addresses. It has letters, digits and hyphens only,
-whatever the picture's own name is.
+An image's key names it in all files and addresses. It has letters, digits and hyphens only,
+whatever the image's own name is.
 """
 
 import contextlib
@@ -43,36 +43,36 @@ STATE, ANSWERS, UPRIGHT = LABELS_STATE, "answers", "upright"
 ONEHAND10K, COCO = "onehand10k", "coco"
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9-]{1,40}-[0-9a-f]{12}")
-_SLUG_LENGTH = 40  # characters of a picture's name in its key
+_SLUG_LENGTH = 40  # characters of an image's name in its key
 
 _README = """\
-`mcc-web label` writes this folder. The pictures themselves stay as they are.
+`mcc-web label` writes this folder. The images themselves stay as they are.
 
-onehand10k/  the pictures that are done, in OneHand10K's layout  } either is a whole data set for
-coco/        the same pictures and labels, in COCO's             } make lmdb SOURCE=...
-state/       the labels of every picture, done or not: keep this folder, the two above are made
+onehand10k/  the images that are done, in OneHand10K's layout  } either is a whole data set for
+coco/        the same images and labels, in COCO's             } make lmdb SOURCE=...
+state/       the labels of every image, done or not: keep this folder, the two above are made
              from it whenever the command starts
 answers/     what the network said: it can be removed, and is computed again
-upright/     copies of pictures that their EXIF orientation turns
+upright/     copies of images that their EXIF orientation turns
 
-Pictures in onehand10k/ and coco/ are links to your own: `cp -rL` makes copies of them.
+Images in onehand10k/ and coco/ are links to your own: `cp -rL` makes copies of them.
 """
 
 _Record = TypeVar("_Record", bound=BaseModel)
 
 
 class NotReadyError(UserError):
-    """What is asked for of a picture is not there yet."""
+    """What is asked for of an image is not there yet."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that can be labelled.
+class ImageFile:
+    """An image that can be labelled.
 
     An UnreadableError of its methods does not name it; whoever shows the error does.
 
     Attributes:
-        key: Names the picture in files and addresses.
+        key: Names the image in files and addresses.
         path: The file.
         name: Its path below the folder, in characters that can be shown.
     """
@@ -115,45 +115,46 @@ class Picture:
             raise UnreadableError(str(error).removeprefix(f"{self.path}: ")) from None
 
 
-class FolderPictures(NamedTuple):
-    """The pictures of a folder, in the order of their names, and what lies there beside them."""
+class FolderImages(NamedTuple):
+    """The images of a folder, in the order of their names, and what lies there beside them."""
 
-    pictures: list[Picture]
+    images: list[ImageFile]
     passed_over: PassedOver
 
 
-def list_pictures(folder: Path) -> FolderPictures:
-    """List the pictures of a folder and of the folders in it.
+def list_images(folder: Path) -> FolderImages:
+    """List the images of a folder and of the folders in it.
 
     Args:
         folder: The folder.
 
     Raises:
-        UserError: It is no folder, or holds no picture.
+        UserError: It is no folder, or holds no image.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: give the folder that holds the pictures")
-    pictures, passed_over = [], PassedOver()
+        raise UserError(f"{folder} is no folder: give the folder that holds the images")
+    images, passed_over = [], PassedOver()
     for path in sorted(files_below(folder, passed_over, leave_out=folder / LABELS_FOLDER)):
         relative = path.relative_to(folder)
         if is_own_result(path):
             passed_over.add("results of mcc_caffe.infer", shown_name(relative))
         elif is_video(path):
-            passed_over.add("videos and animated pictures", shown_name(relative))
+            passed_over.add("videos and animated images", shown_name(relative))
         else:
-            pictures.append(Picture(picture_key(relative), path, shown_name(relative)))
-    if not pictures:
+            images.append(ImageFile(image_key(relative), path, shown_name(relative)))
+    if not images:
         reasons = f"; passed over: {passed_over}" if str(passed_over) else ""
-        raise UserError(f"{folder} holds no picture: give the folder that holds them{reasons}")
-    return FolderPictures(pictures, passed_over)
+        raise UserError(f"{folder} holds no image: give the folder that holds them{reasons}")
+    return FolderImages(images, passed_over)
 
 
-def picture_key(relative: Path) -> str:
-    """Make the key of a picture out of its path below the folder.
+def image_key(relative: Path) -> str:
+    """Make the key of an image out of its path below the folder.
 
     Two paths have two keys, also where they differ in their ending or their folder only.
     """
     slug = re.sub(r"[^A-Za-z0-9]+", "-", relative.stem)[:_SLUG_LENGTH].strip("-")
+    # `picture` stands in the names of label files that users have.
     return f"{slug or 'picture'}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:12]}"
 
 
@@ -173,7 +174,7 @@ class LabelFiles:
         """Make the folders.
 
         Args:
-            folder: The folder of the pictures.
+            folder: The folder of the images.
 
         Raises:
             UserError: It cannot be written into, or one of the folders is a link, which would
@@ -190,7 +191,7 @@ class LabelFiles:
 
         Args:
             kind: STATE or ANSWERS.
-            key: The picture's.
+            key: The image's.
             record_type: What the file holds.
 
         Returns:
@@ -209,7 +210,7 @@ class LabelFiles:
         except ValidationError as error:
             raise UserError(
                 f"{path} is damaged ({describe_first_error(error)}): mend it, or move it away to "
-                "label the picture anew"
+                "label the image anew"
             ) from None
 
     def write(self, kind: str, key: str, record: BaseModel) -> None:
@@ -231,18 +232,18 @@ class LabelFiles:
             yield
 
     def labelled_keys(self) -> set[str]:
-        """Return the keys of all pictures that have labels, there or not."""
+        """Return the keys of all images that have labels, there or not."""
         keys = {path.stem for path in (self.root / STATE).glob("*.json")}
         return {key for key in keys if KEY_PATTERN.fullmatch(key)}
 
     def give_to(self, key: str, other_key: str) -> None:
-        """Make a picture's labels, and what the net said of it, those of another key."""
+        """Make an image's labels, and what the net said of it, those of another key."""
         self._path(STATE, key).replace(self._path(STATE, other_key))
         with contextlib.suppress(FileNotFoundError):
             self._path(ANSWERS, key).replace(self._path(ANSWERS, other_key))
 
     def set_aside(self, key: str) -> Path:
-        """Rename a picture's labels, so that others can take their place.
+        """Rename an image's labels, so that others can take their place.
 
         Returns:
             Their new path.
@@ -255,7 +256,7 @@ class LabelFiles:
         return aside
 
     def _path(self, kind: str, key: str) -> Path:
-        assert KEY_PATTERN.fullmatch(key)  # it is one of `picture_key`
+        assert KEY_PATTERN.fullmatch(key)  # it is one of `image_key`
         return self.root / kind / f"{key}.json"
 
 

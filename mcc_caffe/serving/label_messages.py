@@ -9,11 +9,11 @@ from pydantic import BaseModel
 from mcc_caffe.serving.label_documents import Labels, Split, Status
 
 
-class PictureState(BaseModel):
-    """What the page's list says of a picture.
+class ImageState(BaseModel):
+    """What the page's list says of an image.
 
     Attributes:
-        key, name: As in `Picture`.
+        key, name: As in `ImageFile`.
         status: How far the person is with it.
         revision: The number of changes; 0 where the person has not changed anything.
         score: How sure the net is, about 0 to 1; None where it has not looked yet.
@@ -29,30 +29,30 @@ class PictureState(BaseModel):
 
 
 class Overview(BaseModel):
-    """All pictures, the one of which the net is least sure first.
+    """All images, the one of which the net is least sure first.
 
     Attributes:
         folder: The folder that is labelled.
-        pictures: Those that can be labelled; those that the net has not seen yet come last.
+        images: Those that can be labelled; those that the net has not seen yet come last.
         unreadable: Those that cannot, with the reason in `fault`.
         passed_over: What else lies in the folder, in one line; "" for nothing.
-        splits: The numbers of pictures that are done, by the split that holds them.
+        splits: The numbers of images that are done, by the split that holds them.
     """
 
     folder: str
-    pictures: list[PictureState]
-    unreadable: list[PictureState]
+    images: list[ImageState]
+    unreadable: list[ImageState]
     passed_over: str
     splits: dict[Split, int]
 
 
-class OpenPicture(BaseModel):
-    """A picture with the labels that it has, or else those that the net starts with.
+class OpenImage(BaseModel):
+    """An image with the labels that it has, or else those that the net starts with.
 
     Attributes:
-        key, name: As in `Picture`.
+        key, name: As in `ImageFile`.
         width, height: In pixels, upright.
-        digest: Names the content of the picture's file.
+        digest: Names the content of the image's file.
         revision: The number of changes so far.
         score: How sure the net is, about 0 to 1.
         labels: The labels.
@@ -75,7 +75,7 @@ class Change(BaseModel):
 
     Attributes:
         revision: The one that the change starts from.
-        digest: The picture's that the person saw.
+        digest: The image's that the person saw.
         token: Names this change; the same change sent again has the same token.
         labels: All labels, as they are after the change.
     """

@@ -1,8 +1,8 @@
 """The state of a folder that is being labelled, behind the page of `mcc-web label`.
 
     with open_session(folder, open_net(weights)) as session:
-        picture = session.open_picture(session.overview().pictures[0].key)
-        session.save(picture.key, Change(...))
+        image = session.open_image(session.overview().images[0].key)
+        session.save(image.key, Change(...))
 
 Every change is on the disk when `save` returns. A change names the revision that it starts from;
 where another tab has saved since, it is refused and nothing is lost.
@@ -26,15 +26,15 @@ from mcc_caffe.serving.label_documents import Answer, SavedLabels, Split, Status
 from mcc_caffe.serving.label_export import LabelExport, choose_split
 from mcc_caffe.serving.label_files import (
     STATE,
-    FolderPictures,
+    FolderImages,
+    ImageFile,
     LabelFiles,
     NotReadyError,
-    Picture,
-    list_pictures,
+    list_images,
     shown_name,
 )
-from mcc_caffe.serving.label_messages import Change, OpenPicture, Overview, PictureState, Saved
-from mcc_caffe.serving.moved_pictures import follow_moved_pictures
+from mcc_caffe.serving.label_messages import Change, ImageState, OpenImage, Overview, Saved
+from mcc_caffe.serving.moved_images import follow_moved_images
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers
 
 _JPEG_QUALITY = 92
@@ -45,8 +45,8 @@ _ANSWER_SECONDS = 20.0  # that a request waits for the net
 _log = logging.getLogger(__name__)
 
 
-class UnknownPictureError(UserError):
-    """There is no picture with this key."""
+class UnknownImageError(UserError):
+    """There is no image with this key."""
 
 
 class ConflictError(UserError):
@@ -54,7 +54,7 @@ class ConflictError(UserError):
 
 
 class ChangedFileError(UserError):
-    """The file of the picture is not the one that the page has shown."""
+    """The file of the image is not the one that the page has shown."""
 
 
 class NotWrittenError(UserError):
@@ -62,20 +62,20 @@ class NotWrittenError(UserError):
 
 
 class LabelSession:
-    """The labels of a folder's pictures. All methods may be called from any thread."""
+    """The labels of a folder's images. All methods may be called from any thread."""
 
     def __init__(
         self,
         folder: Path,
-        listed: FolderPictures,
+        listed: FolderImages,
         files: LabelFiles,
         net: LabelNet,
     ):
         """Read what is labelled already, write the data sets anew, and start the net.
 
         Args:
-            folder: The folder of the pictures.
-            listed: Its pictures.
+            folder: The folder of the images.
+            listed: Its images.
             files: Keep the labels.
             net: Gives labels to start with.
 
@@ -83,7 +83,7 @@ class LabelSession:
             UserError: A file cannot be written, or the labels of a taught set are damaged.
         """
         self._folder, self._files = folder, files
-        self._pictures = {picture.key: picture for picture in listed.pictures}
+        self._images = {image.key: image for image in listed.images}
         self._passed_over = escape_unprintable(str(listed.passed_over))
         self._lock = threading.RLock()  # of the labels' files and what is known of them
         self._faults: dict[str, str] = {}
@@ -91,31 +91,31 @@ class LabelSession:
         self._photographs = read_photographs(folder)
         self._split_by_group: dict[str, Split] = {}
         self._export = LabelExport(files)
-        self._load(changed=follow_moved_pictures(files, listed.pictures))
+        self._load(changed=follow_moved_images(files, listed.images))
         self._jpeg = functools.lru_cache(_JPEG_CACHE_SIZE)(_make_jpeg)
-        self._answers = NetAnswers(files, listed.pictures, net, self._take_answer)
+        self._answers = NetAnswers(files, listed.images, net, self._take_answer)
 
     def _load(self, changed: set[str]) -> None:
         """Read the labels and write the data sets anew.
 
         Args:
-            changed: Keys of pictures whose files are others than those that were labelled. They
-                are in no data set until a person has looked at them.
+            changed: Keys of images whose files are others than those that were labelled. They are
+                in no data set until a person has looked at them.
         """
         done = []
-        for picture in self._pictures.values():
+        for image in self._images.values():
             try:
-                saved = self._files.read(STATE, picture.key, SavedLabels)
+                saved = self._files.read(STATE, image.key, SavedLabels)
             except UserError as error:
-                self._faults[picture.key] = str(error)
+                self._faults[image.key] = str(error)
                 _log.warning("%s", error)
                 continue
             if saved is not None:
-                self._saved[picture.key] = saved.revision, saved.labels.status
-                saved = saved.model_copy(update={"group": self._group(picture, saved)})
+                self._saved[image.key] = saved.revision, saved.labels.status
+                saved = saved.model_copy(update={"group": self._group(image, saved)})
                 self._note_split(saved)
-                if saved.labels.status == "done" and picture.key not in changed:
-                    done.append((picture, saved))
+                if saved.labels.status == "done" and image.key not in changed:
+                    done.append((image, saved))
         self._faults.update(self._export.write_all(done))
 
     def close(self) -> None:
@@ -123,17 +123,17 @@ class LabelSession:
         self._answers.close()
 
     def overview(self) -> Overview:
-        """Return the state of all pictures.
+        """Return the state of all images.
 
-        A picture whose file has changed is looked at again. If its labels are of the old picture,
-        they are open from then on.
+        An image whose file has changed is looked at again. If its labels are of the old image, they
+        are open from then on.
         """
-        self._answers.look_at_changed(self._pictures.values())
+        self._answers.look_at_changed(self._images.values())
         with self._lock:
-            states = [self._state(picture) for picture in self._pictures.values()]
+            states = [self._state(image) for image in self._images.values()]
             return Overview(
                 folder=shown_name(self._folder),
-                pictures=sorted(
+                images=sorted(
                     (state for state in states if not state.fault),
                     key=lambda state: (state.score is None, state.score),
                 ),
@@ -142,36 +142,36 @@ class LabelSession:
                 splits=self._export.split_counts(),
             )
 
-    def _state(self, picture: Picture) -> PictureState:
-        key = picture.key
+    def _state(self, image: ImageFile) -> ImageState:
+        key = image.key
         revision, status = self._saved.get(key, (0, "open"))
-        return PictureState(
+        return ImageState(
             key=key,
-            name=picture.name,
+            name=image.name,
             status=status,
             revision=revision,
             score=self._answers.scores.get(key),
             fault=self._faults.get(key) or self._answers.faults.get(key, ""),
         )
 
-    def open_picture(self, key: str) -> OpenPicture:
-        """Return a picture's labels.
+    def open_image(self, key: str) -> OpenImage:
+        """Return an image's labels.
 
         Args:
-            key: The picture's.
+            key: The image's.
 
         Raises:
-            UnknownPictureError: There is no such picture.
+            UnknownImageError: There is no such image.
             NotReadyError: The net has not looked at it yet.
             UserError: It cannot be read, or its labels cannot.
         """
-        picture = self._picture(key)
-        answer = self._wait_for_answer(picture)
+        image = self._image(key)
+        answer = self._wait_for_answer(image)
         with self._lock:
             saved = self._files.read(STATE, key, SavedLabels)
-            return OpenPicture(
+            return OpenImage(
                 key=key,
-                name=picture.name,
+                name=image.name,
                 width=answer.width,
                 height=answer.height,
                 digest=answer.digest,
@@ -182,23 +182,23 @@ class LabelSession:
             )
 
     def save(self, key: str, change: Change) -> Saved:
-        """Save a picture's labels on the disk, and in the data sets where they are done.
+        """Save an image's labels on the disk, and in the data sets where they are done.
 
         Args:
-            key: The picture's.
+            key: The image's.
             change: The labels.
 
         Raises:
-            UnknownPictureError: There is no such picture.
+            UnknownImageError: There is no such image.
             NotReadyError: The net has not looked at it yet.
             ChangedFileError: The labels are those of another file, which this one has replaced.
             ConflictError: Others have saved since the revision that the change starts from.
             NotWrittenError: The labels cannot be written.
-            UserError: The labels do not fit the picture.
+            UserError: The labels do not fit the image.
         """
-        picture = self._picture(key)
-        answer = self._wait_for_answer(picture)
-        _check_labels_fit(picture, answer, change)
+        image = self._image(key)
+        answer = self._wait_for_answer(image)
+        _check_labels_fit(image, answer, change)
         labels, note = change.labels, ""
         if labels.status == "done" and (note := labels.find_gap()):
             labels = labels.model_copy(update={"status": "open"})
@@ -209,14 +209,14 @@ class LabelSession:
                 return Saved(revision=revision, status=before.labels.status, note=note)
             if change.revision != revision:
                 raise ConflictError(
-                    f"{picture.name} was changed in another tab (revision {revision}, yours starts "
+                    f"{image.name} was changed in another tab (revision {revision}, yours starts "
                     f"from {change.revision}): load its labels, or keep yours"
                 )
-            split, group = before.split if before else None, self._group(picture, before)
+            split, group = before.split if before else None, self._group(image, before)
             if labels.status == "done" and split is None:
                 split = self._choose_split(group)
             saved = SavedLabels(
-                name=picture.name,
+                name=image.name,
                 digest=answer.digest,
                 width=answer.width,
                 height=answer.height,
@@ -228,102 +228,102 @@ class LabelSession:
                 labels=labels,
             )
             try:
-                self._write(picture, saved)
+                self._write(image, saved)
             except UserError as error:
                 raise NotWrittenError(str(error)) from None
             self._note_split(saved)
         return Saved(revision=saved.revision, status=labels.status, note=note)
 
-    def picture_jpeg(self, key: str) -> bytes:
-        """Return the upright picture as a JPEG that every browser shows.
+    def image_jpeg(self, key: str) -> bytes:
+        """Return the upright image as a JPEG that every browser shows.
 
         Raises:
-            UnknownPictureError: There is no such picture.
+            UnknownImageError: There is no such image.
             NotReadyError: The net has not looked at it yet, or at what has just replaced it.
             UserError: It cannot be read or shown.
         """
-        picture = self._picture(key)
-        answer = self._wait_for_answer(picture)  # raises where the picture cannot be shown
-        return self._jpeg(picture, answer.digest)
+        image = self._image(key)
+        answer = self._wait_for_answer(image)  # raises where the image cannot be shown
+        return self._jpeg(image, answer.digest)
 
-    def _picture(self, key: str) -> Picture:
-        if key not in self._pictures:
-            raise UnknownPictureError(f"there is no picture {key!r}: load the page again")
+    def _image(self, key: str) -> ImageFile:
+        if key not in self._images:
+            raise UnknownImageError(f"there is no image {key!r}: load the page again")
         if key in self._faults:
             raise UserError(self._faults[key])
-        return self._pictures[key]
+        return self._images[key]
 
-    def _wait_for_answer(self, picture: Picture) -> Answer:
-        answer = self._answers.wait_for(picture, _ANSWER_SECONDS)
+    def _wait_for_answer(self, image: ImageFile) -> Answer:
+        answer = self._answers.wait_for(image, _ANSWER_SECONDS)
         if answer is None:
-            raise NotReadyError(f"the net is still at work on {picture.name}: try again")
+            raise NotReadyError(f"the net is still at work on {image.name}: try again")
         return answer
 
-    def _group(self, picture: Picture, saved: SavedLabels | None) -> str | None:
-        """Name the photograph that a picture is a crop of; None where none is known.
+    def _group(self, image: ImageFile, saved: SavedLabels | None) -> str | None:
+        """Name the photograph that an image is a crop of; None where none is known.
 
         A crop that was moved is known by what its labels say.
         """
-        return self._photographs.get(picture.path) or (saved.group if saved else None)
+        return self._photographs.get(image.path) or (saved.group if saved else None)
 
     def _note_split(self, saved: SavedLabels) -> None:
         if saved.group is not None and saved.split is not None:
             self._split_by_group.setdefault(saved.group, saved.split)
 
     def _choose_split(self, group: str | None) -> Split:
-        """Choose the split of a picture that has become done: that of its photograph, if any."""
+        """Choose the split of an image that has become done: that of its photograph, if any."""
         if group is not None and group in self._split_by_group:
             return self._split_by_group[group]
         counts = self._export.split_counts()
         return choose_split(counts["Test"], counts["Train"] + counts["Test"])
 
-    def _write(self, picture: Picture, saved: SavedLabels) -> None:
+    def _write(self, image: ImageFile, saved: SavedLabels) -> None:
         """Write the labels and the data sets; without the one the other does not count."""
-        with self._files.replaced(STATE, picture.key, saved):
+        with self._files.replaced(STATE, image.key, saved):
             if saved.labels.status == "done":
-                self._export.put(picture, saved)
+                self._export.put(image, saved)
             else:
-                self._export.remove(picture)
-        self._saved[picture.key] = saved.revision, saved.labels.status
+                self._export.remove(image)
+        self._saved[image.key] = saved.revision, saved.labels.status
 
-    def _take_answer(self, picture: Picture, answer: Answer) -> None:
-        """Check that the page can show a picture, and that its labels are about its file.
+    def _take_answer(self, image: ImageFile, answer: Answer) -> None:
+        """Check that the page can show an image, and that its labels are about its file.
 
         Raises:
-            UnreadableError: The picture cannot be shown.
+            UnreadableError: The image cannot be shown.
         """
         if max(answer.width, answer.height) > _LONGEST_SIDE:
             raise UnreadableError(
                 f"it has {answer.width} x {answer.height} pixels, and the page shows "
                 f"sides of up to {_LONGEST_SIDE:,}: cut a part out of it, and label that"
             )
-        self._compare_with_file(picture, answer)
+        self._compare_with_file(image, answer)
 
-    def _compare_with_file(self, picture: Picture, answer: Answer) -> None:
-        """Open the labels of a picture again whose file has changed since they were made.
+    def _compare_with_file(self, image: ImageFile, answer: Answer) -> None:
+        """Open the labels of an image again whose file has changed since they were made.
 
         Where its size has changed, too, they cannot be right: they are kept under another name.
         """
         with self._lock:
-            if picture.key in self._faults:
+            if image.key in self._faults:
                 return
-            saved = self._files.read(STATE, picture.key, SavedLabels)
+            saved = self._files.read(STATE, image.key, SavedLabels)
             if saved is None or saved.digest == answer.digest:
                 return
-            self._export.remove(picture)
+            self._export.remove(image)
             if (saved.width, saved.height) != (answer.width, answer.height):
-                aside = self._files.set_aside(picture.key)
-                del self._saved[picture.key]
+                aside = self._files.set_aside(image.key)
+                del self._saved[image.key]
                 _log.warning(
-                    "%s is another picture than the one that was labelled: its labels are now in "
+                    "%s is another image than the one that was labelled: its labels are now in "
                     "%s, label it anew",
-                    picture.name,
+                    image.name,
                     aside,
                 )
                 return
             _log.warning(
                 "%s has changed since it was labelled: look whether its labels still fit",
-                picture.name,
+                image.name,
             )
             labels = saved.labels.model_copy(update={"status": "open"})
             update = {
@@ -332,31 +332,31 @@ class LabelSession:
                 "revision": saved.revision + 1,
                 "labels": labels,
             }
-            self._write(picture, saved.model_copy(update=update))
+            self._write(image, saved.model_copy(update=update))
 
 
-def _check_labels_fit(picture: Picture, answer: Answer, change: Change) -> None:
-    """Check that labels are about the file that a picture has now.
+def _check_labels_fit(image: ImageFile, answer: Answer, change: Change) -> None:
+    """Check that labels are about the file that an image has now.
 
     Raises:
         ChangedFileError: They are those of another file, which this one has replaced.
-        UserError: They do not lie on the picture.
+        UserError: They do not lie on the image.
     """
     if change.digest != answer.digest:
         raise ChangedFileError(
-            f"the file of {picture.name} has changed since the page showed it, and these are "
-            "labels of the old picture: load it again"
+            f"the file of {image.name} has changed since the page showed it, and these are "
+            "labels of the old image: load it again"
         )
     try:
         change.labels.check_size(answer.width, answer.height)
     except UserError as error:
-        raise UserError(f"{error}: load the picture again") from None
+        raise UserError(f"{error}: load the image again") from None
 
 
-def _make_jpeg(picture: Picture, digest: str) -> bytes:
-    """Encode a picture, whose file still has to have this digest."""
+def _make_jpeg(image: ImageFile, digest: str) -> bytes:
+    """Encode an image, whose file still has to have this digest."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    return cv2.imencode(".jpg", picture.read_version(digest), quality)[1].tobytes()
+    return cv2.imencode(".jpg", image.read_version(digest), quality)[1].tobytes()
 
 
 @contextlib.contextmanager
@@ -364,19 +364,19 @@ def open_session(folder: Path, net: LabelNet) -> Iterator[LabelSession]:
     """Open a folder for labelling; no other process can open it meanwhile.
 
     Args:
-        folder: The folder of the pictures.
+        folder: The folder of the images.
         net: Gives labels to start with.
 
     Yields:
         The session.
 
     Raises:
-        UserError: There are no pictures, or the folder cannot be written into or is open elsewhere.
+        UserError: There are no images, or the folder cannot be written into or is open elsewhere.
     """
-    folder = folder.resolve()  # links to pictures are relative
-    listed = list_pictures(folder)
+    folder = folder.resolve()  # links to images are relative
+    listed = list_images(folder)
     files = LabelFiles(folder)
-    with locked(folder / LABELS_FOLDER / STATE, "labels these pictures"):
+    with locked(folder / LABELS_FOLDER / STATE, "labels these images"):
         session = LabelSession(folder, listed, files, net)
         try:
             yield session

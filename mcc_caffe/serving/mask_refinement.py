@@ -1,4 +1,4 @@
-"""Draws the net's coarse mask along the edges of the picture, as a start for a person's brush."""
+"""Draws the net's coarse mask along the edges of the image, as a start for a person's brush."""
 
 import cv2
 import numpy as np
@@ -17,11 +17,11 @@ _LEAST_REGION, _LEAST_HOLE = 0.02, 0.005
 
 
 def refine_mask(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Refine the net's mask by the picture's colours (GrabCut).
+    """Refine the net's mask by the image's colours (GrabCut).
 
     Pixels of which the net is sure stay what they are, so that only the border moves. A part of the
-    picture of more than 0.3 million pixels around the hand is reduced for the search, and the
-    border is then drawn at full resolution.
+    image of more than 0.3 million pixels around the hand is reduced for the search, and the border
+    is then drawn at full resolution.
 
     Args:
         image: HxWx3 uint8 BGR.
@@ -54,7 +54,7 @@ def _window(hand: np.ndarray) -> tuple[slice, slice]:
 
 
 def _refine_window(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Refine a part of the picture; see `refine_mask`."""
+    """Refine a part of the image; see `refine_mask`."""
     height, width = probability.shape
     scale = min(1.0, (_MAX_PIXELS / (width * height)) ** 0.5)
     size = max(round(width * scale), 1), max(round(height * scale), 1)

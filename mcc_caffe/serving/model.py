@@ -24,7 +24,7 @@ class WebModel(NamedTuple):
             for packed weights; the network computes in float32.
         description: "weights", as `weights.describe` returns them but without the folder of the
             file; "input_size", m in pixels; "threshold", the confidence above which a keypoint is
-            present; "least_score", from which on a picture shows a hand, None for weights that were
+            present; "least_score", from which on an image shows a hand, None for weights that were
             not calibrated; "blobs", the model's names of "input", "mask" and "heatmaps".
     """
 

@@ -1,4 +1,4 @@
-"""What the net says of each picture: computed in a thread of its own, once, and kept in files."""
+"""What the net says of each image: computed in a thread of its own, once, and kept in files."""
 
 import hashlib
 import logging
@@ -16,7 +16,7 @@ from mcc_caffe.core.images import read_header
 from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.predictor import DEFAULT_LOOKS, HandPose, HandPredictor
 from mcc_caffe.serving.label_documents import Answer, Labels, Point
-from mcc_caffe.serving.label_files import ANSWERS, LabelFiles, Picture
+from mcc_caffe.serving.label_files import ANSWERS, ImageFile, LabelFiles
 from mcc_caffe.serving.mask_refinement import refine_mask
 from mcc_caffe.serving.run_lengths import encode_runs
 
@@ -59,25 +59,25 @@ _Stamp = tuple[int, int, int, int]  # as in `Answer`
 
 
 class NetAnswers:
-    """Computes the net's answer to every picture, those that are asked for first.
+    """Computes the net's answer to every image, those that are asked for first.
 
     Attributes:
-        faults: {key: why the picture cannot be read, which does not name it}.
+        faults: {key: why the image cannot be read, which does not name it}.
         scores: {key: the answer's score}, as far as they are known.
     """
 
     def __init__(
         self,
         files: LabelFiles,
-        pictures: Sequence[Picture],
+        images: Sequence[ImageFile],
         net: LabelNet,
-        on_answer: Callable[[Picture, Answer], None],
+        on_answer: Callable[[ImageFile, Answer], None],
     ):
         """Begin.
 
         Args:
             files: Keep the answers.
-            pictures: The pictures, in the order in which they are looked at.
+            images: The images, in the order in which they are looked at.
             net: The net; from now on only the thread uses it.
             on_answer: Is called in the thread with each answer, before others get it.
         """
@@ -86,51 +86,51 @@ class NetAnswers:
         self._stamps: dict[str, _Stamp] = {}  # of the files that the answers are about
         self._unwritten: dict[str, Answer] = {}  # answers for which the disk had no room
         self._files, self._on_answer = files, on_answer
-        self._waiting = {picture.key: picture for picture in pictures}
+        self._waiting = {image.key: image for image in images}
         self._changed = threading.Condition()
         self._is_closed = False
         self._predictor, self._net_name = net
         self._thread = threading.Thread(target=self._run, name="net answers", daemon=True)
         self._thread.start()
 
-    def wait_for(self, picture: Picture, seconds: float) -> Answer | None:
-        """Return the answer to a picture, which is computed next if it is not known.
+    def wait_for(self, image: ImageFile, seconds: float) -> Answer | None:
+        """Return the answer to an image, which is computed next if it is not known.
 
         Args:
-            picture: The picture.
+            image: The image.
             seconds: How long to wait.
 
         Returns:
             The answer; None where it takes longer.
 
         Raises:
-            UserError: The picture cannot be read.
+            UserError: The image cannot be read.
         """
         with self._changed:
-            is_outdated = self._stamps.get(picture.key) != _stamp(picture.path)
-            if is_outdated or self._is_lost(picture.key):
-                self._forget(picture.key)
-                self._waiting = {picture.key: picture, **self._waiting}  # the first one is next
+            is_outdated = self._stamps.get(image.key) != _stamp(image.path)
+            if is_outdated or self._is_lost(image.key):
+                self._forget(image.key)
+                self._waiting = {image.key: image, **self._waiting}  # the first one is next
                 self._changed.notify_all()
             self._changed.wait_for(
-                lambda: picture.key in self.scores or picture.key in self.faults, seconds
+                lambda: image.key in self.scores or image.key in self.faults, seconds
             )
-            if picture.key in self.faults:
-                raise UserError(self.faults[picture.key])
-            if picture.key not in self.scores:
+            if image.key in self.faults:
+                raise UserError(self.faults[image.key])
+            if image.key not in self.scores:
                 return None
-        return self._unwritten.get(picture.key) or self._files.read(ANSWERS, picture.key, Answer)
+        return self._unwritten.get(image.key) or self._files.read(ANSWERS, image.key, Answer)
 
-    def look_at_changed(self, pictures: Iterable[Picture]) -> None:
-        """Have the thread look again, before all others, at pictures whose files have changed.
+    def look_at_changed(self, images: Iterable[ImageFile]) -> None:
+        """Have the thread look again, before all others, at images whose files have changed.
 
-        Pictures that it has not looked at yet wait for their turn.
+        Images that it has not looked at yet wait for their turn.
         """
         with self._changed:
             changed = {
-                picture.key: picture
-                for picture in pictures
-                if self._stamps.get(picture.key) not in (None, _stamp(picture.path))
+                image.key: image
+                for image in images
+                if self._stamps.get(image.key) not in (None, _stamp(image.path))
             }
             if not changed:
                 return
@@ -140,7 +140,7 @@ class NetAnswers:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End the thread, after the picture that it works on."""
+        """End the thread, after the image that it works on."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -161,100 +161,100 @@ class NetAnswers:
                 self._changed.wait_for(lambda: self._is_closed or self._waiting)
                 if self._is_closed:
                     return
-                picture = next(iter(self._waiting.values()))
-            stamp, score, fault, is_of_picture = _stamp(picture.path), 0.0, "", True
+                image = next(iter(self._waiting.values()))
+            stamp, score, fault, is_of_image = _stamp(image.path), 0.0, "", True
             try:
-                answer = self._known_answer(picture, stamp) or self._compute(picture, stamp)
-                self._on_answer(picture, answer)
+                answer = self._known_answer(image, stamp) or self._compute(image, stamp)
+                self._on_answer(image, answer)
                 score = answer.score
             except UnreadableError as error:
                 fault = str(error)
             except UserError as error:  # such as of a full disk
-                fault, is_of_picture = str(error), False
+                fault, is_of_image = str(error), False
             except Exception as error:  # such as a lack of memory: the others go on
-                _log.exception("%s", picture.name)
-                fault, is_of_picture = str(error) or type(error).__name__, False
+                _log.exception("%s", image.name)
+                fault, is_of_image = str(error) or type(error).__name__, False
             with self._changed:
-                self._waiting.pop(picture.key, None)
-                if _stamp(picture.path) != stamp:  # who asks now must not get the old file's answer
-                    self._waiting[picture.key] = picture
+                self._waiting.pop(image.key, None)
+                if _stamp(image.path) != stamp:  # who asks now must not get the old file's answer
+                    self._waiting[image.key] = image
                     continue
-                self._forget(picture.key)
-                self._stamps.pop(picture.key, None)
-                if is_of_picture:  # else whoever asks for it next has it tried again
-                    self._stamps[picture.key] = stamp
+                self._forget(image.key)
+                self._stamps.pop(image.key, None)
+                if is_of_image:  # else whoever asks for it next has it tried again
+                    self._stamps[image.key] = stamp
                 if fault:
-                    self.faults[picture.key] = fault
+                    self.faults[image.key] = fault
                 else:
-                    self.scores[picture.key] = score
+                    self.scores[image.key] = score
                 self._changed.notify_all()
 
-    def _known_answer(self, picture: Picture, stamp: _Stamp) -> Answer | None:
+    def _known_answer(self, image: ImageFile, stamp: _Stamp) -> Answer | None:
         """Return the kept answer, if it is this net's to this file.
 
         A file that was only touched or moved has another stamp and the same content.
         """
-        answer = _read_answer(self._files, picture.key)
+        answer = _read_answer(self._files, image.key)
         if answer is None or answer.net != self._net_name:
             return None
         if answer.stamp == stamp:
             return answer
-        if read_digest(self._files, picture) != answer.digest:
+        if read_digest(self._files, image) != answer.digest:
             return None
         answer = answer.model_copy(update={"stamp": stamp})
-        self._keep(picture, answer)
+        self._keep(image, answer)
         return answer
 
-    def _compute(self, picture: Picture, stamp: _Stamp) -> Answer:
-        """Look at a picture and keep the answer; UserError where it cannot be read."""
-        content = picture.read_bytes()
-        image = picture.decode(content)
-        pose = self._predictor.predict(image)
+    def _compute(self, image: ImageFile, stamp: _Stamp) -> Answer:
+        """Look at an image and keep the answer; UserError where it cannot be read."""
+        content = image.read_bytes()
+        pixels = image.decode(content)
+        pose = self._predictor.predict(pixels)
         answer = Answer(
             net=self._net_name,
             stamp=stamp,
             digest=hashlib.sha256(content).hexdigest(),
-            width=image.shape[1],
-            height=image.shape[0],
+            width=pixels.shape[1],
+            height=pixels.shape[0],
             is_turned=read_header(content).orientation > 1,
             score=pose.score or 0.0,
-            labels=first_labels(image, pose),
+            labels=first_labels(pixels, pose),
         )
-        self._keep(picture, answer)
+        self._keep(image, answer)
         return answer
 
-    def _keep(self, picture: Picture, answer: Answer) -> None:
+    def _keep(self, image: ImageFile, answer: Answer) -> None:
         """Write an answer; one that cannot be written, as on a full disk, is kept in memory."""
         try:
-            self._files.write(ANSWERS, picture.key, answer)
-            self._unwritten.pop(picture.key, None)
+            self._files.write(ANSWERS, image.key, answer)
+            self._unwritten.pop(image.key, None)
         except UserError as error:
             if not self._unwritten:
                 _log.warning("%s", error)
-            self._unwritten[picture.key] = answer
+            self._unwritten[image.key] = answer
 
 
-def read_digest(files: LabelFiles, picture: Picture) -> str:
-    """Return the digest of a picture's file, which is not read where a kept answer has it.
+def read_digest(files: LabelFiles, image: ImageFile) -> str:
+    """Return the digest of an image's file, which is not read where a kept answer has it.
 
     Args:
         files: Keep the answers.
-        picture: The picture.
+        image: The image.
 
     Returns:
         As in `Answer`; "" where the file cannot be read.
     """
-    answer = _read_answer(files, picture.key)
-    if answer and answer.stamp == _stamp(picture.path):
+    answer = _read_answer(files, image.key)
+    if answer and answer.stamp == _stamp(image.path):
         return answer.digest
     try:
-        return file_sha256(picture.path)
+        return file_sha256(image.path)
     except OSError:
         return ""
 
 
 def _read_answer(files: LabelFiles, key: str) -> Answer | None:
-    """Return the kept answer to a picture; None where there is none, or it is damaged."""
+    """Return the kept answer to an image; None where there is none, or it is damaged."""
     try:
         return files.read(ANSWERS, key, Answer)
     except UserError:

@@ -70,7 +70,7 @@ def test_one_hand_is_what_the_predictor_says(client):
         assert point is None if not is_present else expected.items() <= point.items()
 
 
-def test_all_hands_are_none_in_a_grey_picture(client):
+def test_all_hands_are_none_in_a_grey_image(client):
     answer = client.post("/hands", content=GREY)
     assert answer.status_code == 200 and answer.json()["hands"] == []
 

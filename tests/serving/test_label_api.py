@@ -28,7 +28,7 @@ from tests.support.hands import hand
 from tests.support.labels import labels_of, write_pictures
 from tests.support.servers import MODULE, running_server
 
-PICTURES = "/label/pictures"
+IMAGES = "/label/images"
 
 
 @pytest.fixture(scope="module")
@@ -46,32 +46,32 @@ def client(folder):
 
 @pytest.fixture(scope="module")
 def key(client) -> str:
-    pictures = client.get(PICTURES).json()["pictures"]
-    return next(picture["key"] for picture in pictures if picture["name"] == "0.jpg")
+    images = client.get(IMAGES).json()["images"]
+    return next(image["key"] for image in images if image["name"] == "0.jpg")
 
 
 @pytest.fixture
 def change(client, key) -> dict:
     """A change of 0.jpg that can be saved."""
-    picture = client.get(f"{PICTURES}/{key}").json()
+    image = client.get(f"{IMAGES}/{key}").json()
     labels = json.loads(labels_of(hand(0)).model_dump_json())
     names = ("revision", "digest")
-    return {**{name: picture[name] for name in names}, "token": "a", "labels": labels}
+    return {**{name: image[name] for name in names}, "token": "a", "labels": labels}
 
 
-def test_a_picture_is_listed_shown_and_saved(client, key, change, folder):
-    overview = client.get(PICTURES).json()
-    assert overview["folder"] == str(folder) and len(overview["pictures"]) == 2
-    shown = client.get(f"{PICTURES}/{key}/image")
+def test_an_image_is_listed_shown_and_saved(client, key, change, folder):
+    overview = client.get(IMAGES).json()
+    assert overview["folder"] == str(folder) and len(overview["images"]) == 2
+    shown = client.get(f"{IMAGES}/{key}/pixels")
     assert shown.headers["content-type"] == "image/jpeg"
     assert shown.headers["cache-control"] == "no-store"
     pixels = cv2.imdecode(np.frombuffer(shown.content, np.uint8), cv2.IMREAD_COLOR)
     assert pixels.shape == (120, 160, 3)
     assert np.abs(pixels.astype(int) - hand(0).image()).mean() < 8
-    saved = client.put(f"{PICTURES}/{key}", json=change).json()
+    saved = client.put(f"{IMAGES}/{key}", json=change).json()
     assert saved == {"revision": change["revision"] + 1, "status": "done", "note": ""}
-    assert client.get(f"{PICTURES}/{key}").json()["labels"] == change["labels"]
-    stale = client.put(f"{PICTURES}/{key}", json={**change, "token": "b"})
+    assert client.get(f"{IMAGES}/{key}").json()["labels"] == change["labels"]
+    stale = client.put(f"{IMAGES}/{key}", json={**change, "token": "b"})
     assert stale.status_code == 409 and "another tab" in stale.json()["message"]
     page = client.get("/label/")
     assert page.status_code == 200 and "<title>Label hands</title>" in page.text
@@ -83,7 +83,7 @@ def test_a_client_that_goes_while_it_sends_is_no_fault_of_the_server(folder, tmp
     with running_server(command, stderr=subprocess.PIPE) as (server, url):
         address = (urlsplit(url).hostname, urlsplit(url).port)
         with socket.create_connection(address, timeout=60) as connection:
-            header = f"PUT {PICTURES}/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
+            header = f"PUT {IMAGES}/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
             connection.sendall(f"{header}abc".encode())
             time.sleep(1)
         time.sleep(1)
@@ -96,7 +96,7 @@ def test_a_client_that_goes_while_it_sends_is_no_fault_of_the_server(folder, tmp
 def test_a_change_of_too_many_bytes_is_refused(is_chunked, client, key):
     content = b" " * 32_000_001
     sent = iter([content[:1000], content[1000:]]) if is_chunked else content
-    answer = client.put(f"{PICTURES}/{key}", content=sent)
+    answer = client.put(f"{IMAGES}/{key}", content=sent)
     assert answer.status_code == 413
     message = "the change has more than 32 million bytes: make it smaller"
     assert answer.json() == {"message": message}
@@ -117,12 +117,12 @@ def test_a_change_of_too_many_bytes_is_refused(is_chunked, client, key):
     ],
 )
 def test_labels_that_are_none_are_refused_and_nothing_changes(client, key, change, damage):
-    before = client.get(f"{PICTURES}/{key}").json()
+    before = client.get(f"{IMAGES}/{key}").json()
     damage(change)
-    refused = client.put(f"{PICTURES}/{key}", json=change)
-    assert refused.status_code == 422 and "load the p" in refused.json()["message"]
+    refused = client.put(f"{IMAGES}/{key}", json=change)
+    assert refused.status_code == 422 and ": load the " in refused.json()["message"]
     assert len(refused.json()["message"].splitlines()) == 1
-    assert client.get(f"{PICTURES}/{key}").json() == before
+    assert client.get(f"{IMAGES}/{key}").json() == before
 
 
 @pytest.mark.parametrize(
@@ -135,23 +135,23 @@ def test_labels_that_are_none_are_refused_and_nothing_changes(client, key, chang
 )
 def test_the_first_fault_of_a_body_is_named_with_its_field(client, key, content, message):
     body = content.replace(b"{", b'{"revision": 0, "digest": "", "token": "t", ', 1)
-    refused = client.put(f"{PICTURES}/{key}", content=body)
+    refused = client.put(f"{IMAGES}/{key}", content=body)
     assert refused.status_code == 422 and refused.json()["message"] == message
 
 
 def test_labels_that_cannot_be_written_can_be_sent_again(client, key, change, folder):
     """The page sends them again where the status is 500 or above."""
-    revision = client.put(f"{PICTURES}/{key}", json=change).json()["revision"]
+    revision = client.put(f"{IMAGES}/{key}", json=change).json()["revision"]
     again = {**change, "revision": revision, "token": "again"}
     (label_file,) = (folder / LABELS_FOLDER / "onehand10k").glob("*/label_joint.txt")
     aside = label_file.with_name("aside")
     label_file.rename(aside)
     label_file.mkdir()
-    failed = client.put(f"{PICTURES}/{key}", json=again)
+    failed = client.put(f"{IMAGES}/{key}", json=again)
     label_file.rmdir()
     aside.rename(label_file)
     assert failed.status_code == 507 and "is a folder" in failed.json()["message"]
-    assert client.put(f"{PICTURES}/{key}", json=again).status_code == 200
+    assert client.put(f"{IMAGES}/{key}", json=again).status_code == 200
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
@@ -160,21 +160,21 @@ def test_numbers_that_are_none_are_refused(client, key, change, number):
         f'"x": {change["labels"]["points"][0]["x"]}', f'"x": {number}'
     )
     headers = {"Content-Type": "application/json"}
-    assert client.put(f"{PICTURES}/{key}", content=text, headers=headers).status_code == 422
+    assert client.put(f"{IMAGES}/{key}", content=text, headers=headers).status_code == 422
 
 
 @pytest.mark.parametrize(
     "path", ["nothing", "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e%2f0.jpg", "0.jpg", "%00"]
 )
 def test_no_other_file_can_be_reached(client, change, path):
-    for address in (f"{PICTURES}/{path}", f"{PICTURES}/{path}/image"):
+    for address in (f"{IMAGES}/{path}", f"{IMAGES}/{path}/pixels"):
         answer = client.get(address)
         assert answer.status_code == 404
-    assert client.put(f"{PICTURES}/{path}", json=change).status_code in (404, 405)
+    assert client.put(f"{IMAGES}/{path}", json=change).status_code in (404, 405)
 
 
 def test_other_sites_can_neither_read_nor_write(client, key, change):
-    address = f"{PICTURES}/{key}"
+    address = f"{IMAGES}/{key}"
     for origin in ("http://evil.example", "null", "http://127.0.0.1:9999"):
         assert client.put(address, json=change, headers={"Origin": origin}).status_code == 403
     rebound = {"Host": "evil.example:8000", "Origin": "http://evil.example:8000"}
@@ -188,10 +188,10 @@ def test_other_sites_can_neither_read_nor_write(client, key, change):
 def test_the_command_says_what_is_wrong_in_one_line(client, folder, tmp_path):
     done = run("mcc_caffe.web", "label", tmp_path, "--port", "0", "--quiet")
     assert done.returncode == 2 and not done.stdout
-    assert "holds no picture" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "holds no image" in done.stderr and len(done.stderr.splitlines()) == 1
     for words, message in (
-        ([str(tmp_path / "none")], "is no folder: give the folder that holds the pictures"),
-        ([str(folder)], "labels these pictures: wait until it has ended"),  # open in other tests
+        ([str(tmp_path / "none")], "is no folder: give the folder that holds the images"),
+        ([str(folder)], "labels these images: wait until it has ended"),  # open in other tests
         ([str(folder), "--host", "0.0.0.0"], "the labelling page is for this machine alone"),
     ):
         with pytest.raises(UserError, match=message):

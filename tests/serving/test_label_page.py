@@ -1,4 +1,4 @@
-"""The labelling page in a real Chromium, from the first picture to a training on the labels."""
+"""The labelling page in a real Chromium, from the first image to a training on the labels."""
 
 import contextlib
 import pathlib
@@ -25,31 +25,31 @@ from tests.support.labels import read_back
 from tests.support.pages import wait_for_frames, wait_until
 from tests.support.servers import MODULE, running_server, served
 
-SIZE = 256  # pixels, the longer side of the rendered pictures
+SIZE = 256  # pixels, the longer side of the rendered images
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[bytes]:
+def images() -> list[bytes]:
     """Three rendered hands."""
     live = LiveHands(f"synth:seed=3&size={SIZE}&easy=1")
     return [live[index].image_bytes for index in range(3)]
 
 
 @pytest.fixture
-def folder(tmp_path, pictures) -> pathlib.Path:
+def folder(tmp_path, images) -> pathlib.Path:
     folder = tmp_path / "photos"
     folder.mkdir()
-    for index, content in enumerate(pictures):
+    for index, content in enumerate(images):
         (folder / f"hand #{index}.jpg").write_bytes(content)
     return folder
 
 
 class LabelPage:
-    """What the tests do on a page, in pixels of the picture."""
+    """What the tests do on a page, in pixels of the image."""
 
     def __init__(self, page):
         self.page = page
-        page.wait_for_selector("#pictures [aria-current=true]", state="attached")
+        page.wait_for_selector("#images [aria-current=true]", state="attached")
 
     def shown_wrist(self) -> str:
         """Return what the page's list says of the wrist; see `wrist_text`."""
@@ -66,23 +66,23 @@ class LabelPage:
     def key(self) -> str:
         return self.page.evaluate("location.hash.slice(1)")
 
-    def picture(self, key: str | None = None) -> dict:
-        """Return what the server knows of a picture, the open one by default, when all is saved."""
+    def image(self, key: str | None = None) -> dict:
+        """Return what the server knows of an image, the open one by default, when all is saved."""
         self.wait_until_saved()
-        url = f"{self.page.url.split('#')[0]}pictures/{key or self.key()}"
+        url = f"{self.page.url.split('#')[0]}images/{key or self.key()}"
         return self.page.request.get(url).json()
 
     def labels(self, key: str | None = None) -> Labels:
-        return Labels.model_validate(self.picture(key)["labels"])
+        return Labels.model_validate(self.image(key)["labels"])
 
     def mask(self, key: str | None = None) -> np.ndarray:
-        picture = self.picture(key)
-        return decode_runs(picture["labels"]["runs"], picture["width"], picture["height"])
+        image = self.image(key)
+        return decode_runs(image["labels"]["runs"], image["width"], image["height"])
 
     def to_page(self, x: float, y: float) -> tuple[float, float]:
-        """Return where a pixel lies on the page while the whole picture is shown."""
-        picture, box = self.picture(), self.page.locator("#picture").bounding_box()
-        width, height = picture["width"], picture["height"]
+        """Return where a pixel lies on the page while the whole image is shown."""
+        image, box = self.image(), self.page.locator("#image").bounding_box()
+        width, height = image["width"], image["height"]
         scale = min(0.96 * box["width"] / width, 0.96 * box["height"] / height, 40)
         left = box["x"] + (box["width"] - scale * width) / 2
         top = box["y"] + (box["height"] - scale * height) / 2
@@ -95,7 +95,7 @@ class LabelPage:
         self.page.mouse.up()
 
     def drag_point(self, index: int, x: float, y: float) -> None:
-        """Drag a point by some pixels of the picture."""
+        """Drag a point by some pixels of the image."""
         point = self.labels().points[index]
         self.drag(self.to_page(point.x, point.y), self.to_page(point.x + x, point.y + y))
 
@@ -104,48 +104,48 @@ class LabelPage:
             self.page.keyboard.press(key)
 
     def turn(self) -> str:
-        """Open the next picture; return its key."""
+        """Open the next image; return its key."""
         key = self.key()
         self.press("n")
         self.wait_for_another(key)
         return self.key()
 
     def wait_for(self, key: str) -> None:
-        """Wait until a picture is open."""
+        """Wait until an image is open."""
         self.page.wait_for_function("key => location.hash === `#${key}`", arg=key)
 
     def wait_for_another(self, *keys: str) -> None:
-        """Wait until a picture is open that is none of these."""
+        """Wait until an image is open that is none of these."""
         self.page.wait_for_function("keys => !keys.includes(location.hash.slice(1))", arg=keys)
 
     @contextlib.contextmanager
-    def held_image(self) -> Iterator[None]:
-        """Load the pixels of a picture that is asked for inside no sooner than at the end."""
+    def held_pixels(self) -> Iterator[None]:
+        """Load the pixels of an image that is asked for inside no sooner than at the end."""
         requests = []
-        self.page.route("**/image?*", lambda route: requests.append(route))
+        self.page.route("**/pixels?*", lambda route: requests.append(route))
         yield
         wait_until(self.page, lambda: requests)
-        with self.page.expect_response("**/image?*"):
+        with self.page.expect_response("**/pixels?*"):
             requests[0].continue_()
-        self.page.unroute("**/image?*")
+        self.page.unroute("**/pixels?*")
 
-    def image_requests(self) -> list[str]:
-        """Return a list that gets the address of each picture whose pixels the page asks for."""
+    def pixel_requests(self) -> list[str]:
+        """Return a list that gets the address of each image whose pixels the page asks for."""
         urls: list[str] = []
 
         def note(request) -> None:
-            if "/image?" in request.url:
+            if "/pixels?" in request.url:
                 urls.append(request.url)
 
         self.page.on("request", note)
         return urls
 
     def look(self) -> None:
-        """Look at a picture that has just been opened, for so long that it can be done."""
+        """Look at an image that has just been opened, for so long that it can be done."""
         self.page.wait_for_timeout(450)
 
     def finish(self) -> str:
-        """Say that the picture is done; return its key."""
+        """Say that the image is done; return its key."""
         key = self.key()
         self.page.click("#done")
         return key
@@ -167,7 +167,7 @@ def assert_point(point, x: float, y: float, tolerance: float = 1.0) -> None:
     assert not point.missing and abs(point.x - x) < tolerance and abs(point.y - y) < tolerance
 
 
-def test_from_the_first_picture_to_a_training(new_page, folder, tmp_path):
+def test_from_the_first_image_to_a_training(new_page, folder, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / "no hand.png"), noise)
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
@@ -179,7 +179,7 @@ def test_from_the_first_picture_to_a_training(new_page, folder, tmp_path):
             "() => document.getElementById('name').textContent.startsWith('no hand')"
         )
         label.look()
-        assert page.locator("#pictures button").first.text_content().startswith("no hand.png")
+        assert page.locator("#images button").first.text_content().startswith("no hand.png")
         page.click("#none")
         page.wait_for_function(
             "() => document.getElementById('name').textContent.startsWith('hand #')"
@@ -191,7 +191,7 @@ def test_from_the_first_picture_to_a_training(new_page, folder, tmp_path):
         for _ in range(2):
             label.wait_for_another(*done)
             done.append(label.key())
-            page.locator("#picture").focus()
+            page.locator("#image").focus()
             label.press("v", "ArrowRight")
             label.look()
             label.press("Enter")
@@ -222,7 +222,7 @@ def test_from_the_first_picture_to_a_training(new_page, folder, tmp_path):
 
 
 def stored_samples(source: pathlib.Path, out: pathlib.Path) -> dict[str, tuple[str, Sample]]:
-    """Build LMDB sets of a data set of labels; return each picture's set and sample by its key."""
+    """Build LMDB sets of a data set of labels; return each image's set and sample by its key."""
     build_lmdb.main([str(source), str(out), "--quiet"])
     samples = {}
     for name in (TRAIN, VALIDATION):
@@ -234,10 +234,10 @@ def stored_samples(source: pathlib.Path, out: pathlib.Path) -> dict[str, tuple[s
 
 
 @pytest.fixture(scope="module")
-def shared_url(pictures, tmp_path_factory):
-    """The address of a page of two pictures, for tests that do not mind what others did there."""
+def shared_url(images, tmp_path_factory):
+    """The address of a page of two images, for tests that do not mind what others did there."""
     folder = tmp_path_factory.mktemp("shared")
-    for index, content in enumerate(pictures[:2]):
+    for index, content in enumerate(images[:2]):
         (folder / f"{index}.jpg").write_bytes(content)
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         yield url
@@ -246,7 +246,7 @@ def shared_url(pictures, tmp_path_factory):
 def test_mouse_and_keys_move_a_point_and_say_that_it_is_missing(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page, before = label.page, label.labels().points
-    x, y = label.picture()["width"] / 2, label.picture()["height"] / 2
+    x, y = label.image()["width"] / 2, label.image()["height"] / 2
     label.drag_point(4, x - before[4].x, y - before[4].y)
     assert_point(label.labels().points[4], x, y)
     label.press("ArrowRight", "ArrowRight", "Shift+ArrowDown")
@@ -265,7 +265,7 @@ def test_the_mask_is_painted_erased_and_brought_back(new_page, shared_url):
     page, mask = label.page, label.mask()
     page.click("[data-tool=brush]")
     page.fill("#width", "20")
-    page.locator("#picture").focus()
+    page.locator("#image").focus()
     label.drag(label.to_page(15, 25), label.to_page(85, 25))
     painted = label.mask()
     stroke = cv2.line(np.zeros_like(mask), (15, 25), (85, 25), 1, 20)
@@ -281,7 +281,7 @@ def test_the_mask_is_painted_erased_and_brought_back(new_page, shared_url):
     assert np.array_equal(label.mask(), painted)
 
 
-def test_a_drag_of_an_enlarged_picture_moves_a_point_by_less(new_page, shared_url):
+def test_a_drag_of_an_enlarged_image_moves_a_point_by_less(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page, point = label.page, label.labels().points[4]
     x, y = label.to_page(point.x, point.y)
@@ -298,8 +298,8 @@ def test_two_tabs_do_not_overwrite_each_other(new_page, shared_url):
     first = LabelPage(new_page(shared_url))
     second = LabelPage(new_page(f"{shared_url}#{first.key()}"))
     assert first.key() == second.key()
-    first.page.locator("#picture").focus()
-    second.page.locator("#picture").focus()
+    first.page.locator("#image").focus()
+    second.page.locator("#image").focus()
     first.press("ArrowRight")
     theirs = first.labels()
     second.press("Shift+ArrowDown")
@@ -311,7 +311,7 @@ def test_two_tabs_do_not_overwrite_each_other(new_page, shared_url):
     second.wait_for_message("Loaded again")
     assert second.labels() == theirs
 
-    second.page.locator("#picture").focus()
+    second.page.locator("#image").focus()
     second.press("ArrowDown")
     mine = second.labels()
     first.press("ArrowLeft")
@@ -322,12 +322,12 @@ def test_two_tabs_do_not_overwrite_each_other(new_page, shared_url):
     assert first.labels().points[0].y == theirs.points[0].y
 
 
-def test_keys_that_were_on_their_way_to_the_picture_answer_no_conflict(new_page, shared_url):
+def test_keys_that_were_on_their_way_to_the_image_answer_no_conflict(new_page, shared_url):
     mine = LabelPage(new_page(shared_url))
     page = mine.page
     theirs = LabelPage(new_page(f"{shared_url}#{mine.key()}"))
     for label in (mine, theirs):
-        label.page.locator("#picture").focus()
+        label.page.locator("#image").focus()
     theirs.press("ArrowRight")
     saved = theirs.labels()
     mine.press("Shift+ArrowUp" if saved.points[0].y > SIZE / 2 else "Shift+ArrowDown")
@@ -342,25 +342,25 @@ def test_keys_that_were_on_their_way_to_the_picture_answer_no_conflict(new_page,
 
 
 @pytest.mark.parametrize("tool", ["points", "brush"])
-def test_a_drag_stays_on_the_picture_where_it_began(new_page, shared_url, tool):
+def test_a_drag_stays_on_the_image_where_it_began(new_page, shared_url, tool):
     label = LabelPage(new_page(shared_url))
     page, first = label.page, label.key()
     page.click(f"[data-tool={tool}]")
-    page.locator("#picture").focus()
-    before = label.picture()
+    page.locator("#image").focus()
+    before = label.image()
     point = label.labels().points[0]
     start, end = label.to_page(point.x, point.y), label.to_page(SIZE / 2, SIZE / 2)
-    with label.held_image():
+    with label.held_pixels():
         label.press("n")
         page.mouse.move(*start)
         page.mouse.down()
         page.mouse.move(*end, steps=4)
     label.wait_for_another(first)
-    opened = label.picture()
+    opened = label.image()
     page.mouse.move(*start, steps=4)
     page.mouse.up()
-    assert label.picture() == opened
-    assert label.picture(first)["revision"] == before["revision"] + 1
+    assert label.image() == opened
+    assert label.image(first)["revision"] == before["revision"] + 1
     if tool == "points":
         assert_point(label.labels(first).points[0], SIZE / 2, SIZE / 2)
     else:
@@ -370,7 +370,7 @@ def test_a_drag_stays_on_the_picture_where_it_began(new_page, shared_url, tool):
 @pytest.mark.parametrize(("tool", "key"), [("points", "."), ("brush", "v"), ("brush", "n")])
 def test_a_key_changes_nothing_while_a_drag_goes_on(new_page, shared_url, tool, key):
     label = LabelPage(new_page(shared_url))
-    page, first, images = label.page, label.key(), label.image_requests()
+    page, first, pixel_requests = label.page, label.key(), label.pixel_requests()
     page.click(f"[data-tool={tool}]")
     page.click("#points li:first-child button")
     before = label.labels()
@@ -384,7 +384,7 @@ def test_a_key_changes_nothing_while_a_drag_goes_on(new_page, shared_url, tool, 
     page.mouse.up()
     wait_for_frames(page)
     after = label.labels(first)
-    assert label.key() == first and not images
+    assert label.key() == first and not pixel_requests
     if tool == "points":
         assert_point(after.points[0], SIZE / 2 + 3, SIZE / 2)
         assert after.points[1:] == before.points[1:]
@@ -408,7 +408,7 @@ def test_the_narrowest_brush_paints_one_pixel_wherever_it_is(new_page, shared_ur
     assert counts == [1] * 49
 
 
-def test_the_focus_stays_in_a_list_of_pictures_that_is_sorted_anew(new_page, shared_url):
+def test_the_focus_stays_in_a_list_of_images_that_is_sorted_anew(new_page, shared_url):
     page = new_page("about:blank")
     turns: list[int] = []
 
@@ -417,19 +417,19 @@ def test_the_focus_stays_in_a_list_of_pictures_that_is_sorted_anew(new_page, sha
         overview = answer.json()
         turns.append(len(turns))
         if len(turns) % 2:
-            overview["pictures"].reverse()
-        overview["pictures"][0]["score"] = None  # so that the page looks at the list often
+            overview["images"].reverse()
+        overview["images"][0]["score"] = None  # so that the page looks at the list often
         route.fulfill(response=answer, json=overview)
 
-    page.route("**/label/pictures", turn_list)
+    page.route("**/label/images", turn_list)
     page.goto(shared_url)
-    page.wait_for_selector("#pictures button:nth-child(1)")
-    page.locator("#pictures button").first.focus()
+    page.wait_for_selector("#images button:nth-child(1)")
+    page.locator("#images button").first.focus()
     name = page.evaluate("document.activeElement.textContent[0]")
     begun = len(turns)
     wait_until(page, lambda: len(turns) >= begun + 3)
     page.wait_for_timeout(100)
-    assert page.evaluate("document.activeElement.matches('#pictures button')")
+    assert page.evaluate("document.activeElement.matches('#images button')")
     assert page.evaluate("document.activeElement.textContent[0]") == name
 
 
@@ -444,13 +444,13 @@ def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url
     mine.drag(start, end)
     assert mine.mask()[SIZE // 2, columns].all()
     theirs = LabelPage(new_page(f"{shared_url}#{mine.key()}"))
-    theirs.page.locator("#picture").focus()
+    theirs.page.locator("#image").focus()
 
     page.click("[data-tool=eraser]")
     page.mouse.move(*start)
     if begins == "while theirs are loaded":
-        with mine.held_image():
-            with page.expect_request("**/image?*"):
+        with mine.held_pixels():
+            with page.expect_request("**/pixels?*"):
                 theirs.press("ArrowRight")
             page.mouse.down()
             page.mouse.move(*middle, steps=4)
@@ -461,7 +461,7 @@ def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url
         theirs.press("ArrowRight")
         theirs.wait_until_saved()
         for _ in range(3):
-            with page.expect_response("**/label/pictures"):
+            with page.expect_response("**/label/images"):
                 pass
         erased = columns
     page.mouse.move(*end, steps=4)
@@ -472,22 +472,22 @@ def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url
     assert not mine.mask()[SIZE // 2, erased].any()
 
 
-def test_another_picture_is_opened_where_the_first_one_cannot_be(new_page, shared_url):
-    page, images = new_page("about:blank"), []
+def test_another_image_is_opened_where_the_first_one_cannot_be(new_page, shared_url):
+    page, urls = new_page("about:blank"), []
 
     def damage_first(route) -> None:
-        images.append(route.request.url)
-        if len(images) == 1:
+        urls.append(route.request.url)
+        if len(urls) == 1:
             route.fulfill(status=422, json={"message": "it is gone"})
         else:
             route.continue_()
 
-    page.route("**/image?*", damage_first)
+    page.route("**/pixels?*", damage_first)
     page.goto(shared_url)
     label = LabelPage(page)
-    assert len(images) == 2 and label.key() in images[1] and label.key() not in images[0]
+    assert len(urls) == 2 and label.key() in urls[1] and label.key() not in urls[0]
     opened = label.key()
-    page.locator("#pictures button[aria-current=false]").click()
+    page.locator("#images button[aria-current=false]").click()
     label.wait_for_another(opened)
 
 
@@ -502,7 +502,7 @@ def test_another_picture_is_opened_where_the_first_one_cannot_be(new_page, share
 )
 def test_the_page_shows_what_the_server_says_of_an_error(answer, message, new_page, shared_url):
     page = new_page("about:blank")
-    page.route("**/label/pictures", lambda route: route.fulfill(status=500, **answer))
+    page.route("**/label/images", lambda route: route.fulfill(status=500, **answer))
     page.goto(shared_url)
     page.wait_for_selector(f"#message:text-is('{message}')")
 
@@ -514,7 +514,7 @@ def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_p
         attempts.append(route.request.url)
         route.abort()
 
-    page.route("**/pictures/*", refuse)
+    page.route("**/images/*", refuse)
     page.goto(shared_url)
     away = "the server does not answer: is mcc-web label still running?"
     page.wait_for_selector(f"#message:has-text('{away}')")
@@ -522,12 +522,12 @@ def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_p
     wait_until(page, lambda: len(attempts) > tried)
     wait_for_frames(page)
     assert page.text_content("#message") == away
-    page.unroute("**/pictures/*")
-    LabelPage(page)  # which waits for the first picture
+    page.unroute("**/images/*")
+    LabelPage(page)  # which waits for the first image
     page.wait_for_selector("#message:text-is('')", state="attached")
-    page.route("**/label/pictures**", lambda route: route.abort())
+    page.route("**/label/images**", lambda route: route.abort())
     page.wait_for_selector(f"#message:has-text('{away}')")
-    page.unroute("**/label/pictures**")
+    page.unroute("**/label/images**")
     page.wait_for_selector("#message:text-is('')", state="attached")
 
 
@@ -541,30 +541,30 @@ def hold_saves(page) -> list:
         else:
             route.continue_()
 
-    page.route("**/pictures/*", hold)
+    page.route("**/images/*", hold)
     return waiting
 
 
 def send_held_save(page, waiting: list) -> None:
     """Let the save that waits reach the server, and wait until the page says that it is saved."""
     wait_until(page, lambda: waiting)
-    page.unroute("**/pictures/*")
+    page.unroute("**/images/*")
     waiting.pop().continue_()
     page.wait_for_selector("#saved[data-state=saved]")
 
 
-def test_a_picture_that_loads_slowly_does_not_bring_old_labels_back(new_page, shared_url):
+def test_an_image_that_loads_slowly_does_not_bring_old_labels_back(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page, first = label.page, label.key()
-    page.locator("#picture").focus()
-    before = label.picture()
+    page.locator("#image").focus()
+    before = label.image()
     waiting = hold_saves(page)
     label.press(
         "Shift+ArrowDown" if before["labels"]["points"][0]["y"] < SIZE / 2 else "Shift+ArrowUp"
     )
     label.turn()
-    with label.held_image():
-        with page.expect_request("**/image?*"):
+    with label.held_pixels():
+        with page.expect_request("**/pixels?*"):
             label.press("p")
         send_held_save(page, waiting)
     label.wait_for(first)
@@ -572,28 +572,28 @@ def test_a_picture_that_loads_slowly_does_not_bring_old_labels_back(new_page, sh
     assert abs(wrist.y - before["labels"]["points"][0]["y"]) == pytest.approx(10, abs=0.01)
     assert label.shown_wrist() == wrist_text(wrist)
     label.press("ArrowRight")
-    assert label.picture(first)["revision"] == before["revision"] + 2, "it began from the old one"
+    assert label.image(first)["revision"] == before["revision"] + 2, "it began from the old one"
 
 
-def test_a_picture_that_is_asked_for_twice_is_loaded_once(new_page, shared_url):
+def test_an_image_that_is_asked_for_twice_is_loaded_once(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
-    page, images = label.page, label.image_requests()
-    other, first = page.locator("#pictures button[aria-current=false]"), label.key()
-    with label.held_image():
-        with page.expect_request("**/image?*"):
+    page, requests = label.page, label.pixel_requests()
+    other, first = page.locator("#images button[aria-current=false]"), label.key()
+    with label.held_pixels():
+        with page.expect_request("**/pixels?*"):
             other.click()
         other.click()
     label.wait_for_another(first)
     page.wait_for_timeout(300)
-    assert len(images) == 1
+    assert len(requests) == 1
 
 
-def test_a_turn_back_drops_the_picture_that_is_being_opened(new_page, shared_url):
+def test_a_turn_back_drops_the_image_that_is_being_opened(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page, first = label.page, label.key()
-    page.locator("#picture").focus()
-    with label.held_image():
-        with page.expect_request("**/image?*"):
+    page.locator("#image").focus()
+    with label.held_pixels():
+        with page.expect_request("**/pixels?*"):
             label.press("n")
         label.press("p")
     page.wait_for_timeout(300)
@@ -601,19 +601,19 @@ def test_a_turn_back_drops_the_picture_that_is_being_opened(new_page, shared_url
 
 
 def test_labels_that_were_kept_are_shown(new_page, shared_url):
-    """The page loads the picture again while it saves its own labels."""
+    """The page loads the image again while it saves its own labels."""
     label = LabelPage(new_page(shared_url))
     page = label.page
-    page.locator("#picture").focus()
+    page.locator("#image").focus()
     theirs = LabelPage(new_page(f"{shared_url}#{label.key()}"))
-    theirs.page.locator("#picture").focus()
+    theirs.page.locator("#image").focus()
     theirs.press("ArrowRight")
     theirs.wait_until_saved()
     label.press("Shift+ArrowDown")
     page.wait_for_selector("#conflict[open]")
     waiting = hold_saves(page)
-    with label.held_image():
-        with page.expect_request("**/image?*"):
+    with label.held_pixels():
+        with page.expect_request("**/pixels?*"):
             page.click("#keep-mine")
         send_held_save(page, waiting)
     label.wait_for_message("Your labels were kept")
@@ -623,16 +623,16 @@ def test_labels_that_were_kept_are_shown(new_page, shared_url):
 
 def statuses(label: LabelPage) -> dict[str, str]:
     label.wait_until_saved()
-    overview = label.page.request.get(f"{label.page.url.split('#')[0]}pictures").json()
-    return {picture["key"]: picture["status"] for picture in overview["pictures"]}
+    overview = label.page.request.get(f"{label.page.url.split('#')[0]}images").json()
+    return {image["key"]: image["status"] for image in overview["images"]}
 
 
 @pytest.mark.parametrize("key", ["Enter", "x"])
-def test_a_held_key_labels_one_picture(new_page, folder, key):
+def test_a_held_key_labels_one_image(new_page, folder, key):
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         page, first = label.page, label.key()
-        for control in ("#done" if key == "Enter" else "#picture", "#picture"):
+        for control in ("#done" if key == "Enter" else "#image", "#image"):
             before = [status for status in statuses(label).values() if status != "open"]
             page.locator(control).focus()
             label.look()
@@ -645,7 +645,7 @@ def test_a_held_key_labels_one_picture(new_page, folder, key):
         assert statuses(label)[first] == ("done" if key == "Enter" else "none")
 
 
-def test_a_double_click_labels_one_picture(new_page, folder):
+def test_a_double_click_labels_one_image(new_page, folder):
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         first = label.key()
@@ -653,16 +653,16 @@ def test_a_double_click_labels_one_picture(new_page, folder):
         label.page.dblclick("#done", delay=60)
         label.wait_for_another(first)
         assert list(statuses(label).values()).count("done") == 1
-        with label.held_image():
+        with label.held_pixels():
             label.look()
-            with label.page.expect_request("**/image?*"):
+            with label.page.expect_request("**/pixels?*"):
                 label.page.click("#done")
-            label.page.click("#none")  # the next picture is not shown yet
+            label.page.click("#none")  # the next image is not shown yet
         label.wait_until_saved()
         assert sorted(statuses(label).values()) == ["done", "done", "open"]
 
 
-def test_what_was_clicked_gives_the_focus_back_to_the_picture(new_page, folder):
+def test_what_was_clicked_gives_the_focus_back_to_the_image(new_page, folder):
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         page, first, before = label.page, label.key(), label.labels()
@@ -673,9 +673,9 @@ def test_what_was_clicked_gives_the_focus_back_to_the_picture(new_page, folder):
         x, y = slider["x"] + 20, slider["y"] + slider["height"] / 2
         for control in ("#show-mask", "label:has(#show-points)", "#keys summary", "#undo"):
             page.click(control)
-            assert page.evaluate("document.activeElement.id") == "picture", control
+            assert page.evaluate("document.activeElement.id") == "image", control
         label.drag((x, y), (x + 30, y + 200))
-        assert page.evaluate("document.activeElement.id") == "picture"
+        assert page.evaluate("document.activeElement.id") == "image"
         page.click("#points li:nth-child(5) button")
         page.click("#missing")
         label.look()
@@ -694,14 +694,14 @@ def focused(page) -> str:
     return page.evaluate("document.activeElement.id || document.activeElement.localName")
 
 
-def test_keys_act_while_the_picture_has_the_focus(new_page, shared_url):
+def test_keys_act_while_the_image_has_the_focus(new_page, shared_url):
     label = LabelPage(new_page(shared_url, viewport={"width": 640, "height": 400}))
-    page, first, before = label.page, label.key(), label.picture()
-    assert focused(page) == "picture"
+    page, first, before = label.page, label.key(), label.image()
+    assert focused(page) == "image"
     label.look()
     controls = (
         *("body", "#next", "#width", "#show-mask", "#keys summary"),
-        *("#points li:nth-child(3) button", "#pictures li button[aria-current=true]"),
+        *("#points li:nth-child(3) button", "#images li button[aria-current=true]"),
     )
     for control in controls:
         page.evaluate("document.activeElement.blur()")
@@ -709,31 +709,31 @@ def test_keys_act_while_the_picture_has_the_focus(new_page, shared_url):
         label.press(*"npxmbev.+", "ArrowDown", "ArrowRight")
         if control in ("body", "#width"):
             label.press("Enter")
-        assert focused(page) != "picture", control
+        assert focused(page) != "image", control
     page.wait_for_timeout(300)
     assert page.evaluate("scrollY") > 0
-    assert label.key() == first and label.picture() == before
+    assert label.key() == first and label.image() == before
     page.evaluate("document.activeElement.blur()")
     label.press("Control+z", "Control+y")
-    page.locator("#picture").focus()
+    page.locator("#image").focus()
     label.press("m")
     page.locator("#next").focus()
     label.press("Control+z")
     assert label.labels() == Labels.model_validate(before["labels"])
 
 
-def test_the_focus_goes_to_the_picture_with_a_choice(new_page, shared_url):
+def test_the_focus_goes_to_the_image_with_a_choice(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page = label.page
     choices = (
         *("[data-tool=brush]", "[data-tool=points]"),
-        *("#points li:nth-child(3) button", "#pictures button[aria-current=false]"),
+        *("#points li:nth-child(3) button", "#images button[aria-current=false]"),
     )
     for choice in choices:
         for key in ("Enter", "Space"):
             page.locator(choice).focus()
             label.press(key)
-            assert focused(page) == "picture", choice
+            assert focused(page) == "image", choice
     view = ("zoom-in", "zoom-out", "fit", "show-mask")
     for control in ("next", *view, "missing", "restart", "undo"):
         page.locator(f"#{control}").focus()
@@ -741,7 +741,7 @@ def test_the_focus_goes_to_the_picture_with_a_choice(new_page, shared_url):
         assert focused(page) == control
 
 
-def test_no_hand_pressed_twice_by_key_is_said_of_two_pictures(new_page, folder):
+def test_no_hand_pressed_twice_by_key_is_said_of_two_images(new_page, folder):
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         keys = [label.key()]
@@ -757,7 +757,7 @@ def test_no_hand_pressed_twice_by_key_is_said_of_two_pictures(new_page, folder):
 
 
 @pytest.mark.parametrize("choice", ["[data-tool=brush]", "#points li:nth-child(3) button"])
-def test_a_choice_pressed_twice_by_key_finishes_no_picture(new_page, shared_url, choice):
+def test_a_choice_pressed_twice_by_key_finishes_no_image(new_page, shared_url, choice):
     label = LabelPage(new_page(shared_url))
     first, before = label.key(), statuses(label)
     label.look()
@@ -767,7 +767,7 @@ def test_a_choice_pressed_twice_by_key_finishes_no_picture(new_page, shared_url,
     assert label.key() == first and statuses(label) == before
 
 
-def test_the_address_names_the_open_picture(new_page, shared_url):
+def test_the_address_names_the_open_image(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     first = label.key()
     label.page.evaluate("location.hash = 'zzz'")
@@ -840,11 +840,11 @@ def test_a_screen_reader_hears_of_saving_only_where_it_fails(new_page, shared_ur
     assert page.locator("#saved[role], #saved[aria-live]").count() == 0
     speech = page.locator("#saving-speech[role=status]")
     assert speech.text_content() == ""
-    page.route("**/pictures/*", cut_saves)
+    page.route("**/images/*", cut_saves)
     label.press("m")
     page.wait_for_selector("#saved[data-state=failed]")
     assert speech.text_content() == page.text_content("#saved") != ""
-    page.unroute("**/pictures/*")
+    page.unroute("**/images/*")
     label.wait_until_saved()
     assert speech.text_content() == "Saved"
 
@@ -867,7 +867,7 @@ def test_keys_bring_what_they_move_onto_the_canvas(new_page, shared_url):
         wait_for_frames(page)
         return page.evaluate(
             """() => {
-                const { clientWidth, clientHeight } = document.getElementById("picture");
+                const { clientWidth, clientHeight } = document.getElementById("image");
                 const [x, y] = window.ring;
                 return x >= 0 && x <= clientWidth && y >= 0 && y <= clientHeight;
             }"""
@@ -894,13 +894,13 @@ def test_keys_bring_what_they_move_onto_the_canvas(new_page, shared_url):
         assert is_ring_on_canvas(), key
 
 
-def test_a_drag_from_the_border_of_the_canvas_moves_no_picture(new_page, shared_url):
+def test_a_drag_from_the_border_of_the_canvas_moves_no_image(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page = label.page
     index, point = min(enumerate(label.labels().points), key=lambda item: item[1].x)
     x, y = label.to_page(point.x, point.y)
-    border = page.locator("#picture").bounding_box()["x"] + 15
-    # What lies at `x` is to lie at `border` when the wheel has enlarged the picture.
+    border = page.locator("#image").bounding_box()["x"] + 15
+    # What lies at `x` is to lie at `border` when the wheel has enlarged the image.
     factor = np.exp(700 * 0.0015)
     page.mouse.move((border - factor * x) / (1 - factor), y)
     page.mouse.wheel(0, -700)
@@ -914,7 +914,7 @@ def test_what_is_finished_can_be_reopened(new_page, folder):
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         page, key, name = label.page, label.key(), label.page.locator("#name")
-        file_name = label.picture()["name"]
+        file_name = label.image()["name"]
         for finish, status in (("#done", "done"), ("#none", "none")):
             page.wait_for_selector("#reopen[aria-disabled=true]")
             label.press("m")
@@ -922,7 +922,7 @@ def test_what_is_finished_can_be_reopened(new_page, folder):
             label.look()
             page.click(finish)
             label.wait_for_another(key)
-            page.click(f"#pictures button:has-text('{file_name}')")
+            page.click(f"#images button:has-text('{file_name}')")
             label.wait_for(key)
             assert statuses(label)[key] == status
             page.locator("#reopen").focus()
@@ -932,7 +932,7 @@ def test_what_is_finished_can_be_reopened(new_page, folder):
             assert name.text_content().endswith(")")
 
 
-def test_a_new_address_opens_its_picture(new_page, shared_url):
+def test_a_new_address_opens_its_image(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page, first = label.page, label.key()
     second = label.turn()
@@ -941,7 +941,7 @@ def test_a_new_address_opens_its_picture(new_page, shared_url):
         page.wait_for_selector(f"#name:has-text('{key[0]}.jpg')")
     page.go_back()
     page.wait_for_selector(f"#name:has-text('{first[0]}.jpg')")
-    assert label.picture()["name"] == f"{first[0]}.jpg"
+    assert label.image()["name"] == f"{first[0]}.jpg"
 
 
 @pytest.mark.parametrize("key", ["Space", "m"])
@@ -949,11 +949,11 @@ def test_a_held_key_is_one_change(new_page, shared_url, key):
     label = LabelPage(new_page(shared_url))
     page = label.page
     label.press("b", "ArrowRight")
-    before = label.picture()
+    before = label.image()
     for _ in range(10):
         page.keyboard.down(key)
     page.keyboard.up(key)
-    after = label.picture()
+    after = label.image()
     assert after["revision"] == before["revision"] + 1
     label.press("Control+z")
     page.wait_for_selector("#undo[aria-disabled=true]")
@@ -978,18 +978,18 @@ def test_a_module_of_the_page_that_cannot_be_loaded_is_told(new_page, shared_url
     assert page.is_hidden("noscript")
 
 
-def test_the_picture_is_described_while_the_list_of_keys_is_closed(new_page, shared_url):
+def test_the_image_is_described_while_the_list_of_keys_is_closed(new_page, shared_url):
     page = LabelPage(new_page(shared_url)).page
     session = page.context.new_cdp_session(page)
     root = session.send("DOM.getDocument")["root"]["nodeId"]
     matches = session.send("Accessibility.queryAXTree", {"nodeId": root, "role": "application"})
-    [picture] = matches["nodes"]
-    assert "arrows move the chosen point" in picture["description"]["value"]
+    [image] = matches["nodes"]
+    assert "arrows move the chosen point" in image["description"]["value"]
     toolbars = session.send("Accessibility.queryAXTree", {"nodeId": root, "role": "toolbar"})
     assert not toolbars["nodes"], "a toolbar promises that arrows go through it"
 
 
-@pytest.mark.parametrize("items", ["#points", "#pictures"])
+@pytest.mark.parametrize("items", ["#points", "#images"])
 def test_the_ring_of_the_focus_is_seen_all_round_a_list_item(new_page, shared_url, items):
     page = LabelPage(new_page(shared_url)).page
     item = page.locator(f"{items} li:first-child button")
@@ -1006,7 +1006,7 @@ def test_forced_colours_show_what_is_pressed_and_chosen(new_page, shared_url):
     for buttons, state in (
         ("[data-tool]", "pressed"),
         ("#points button", "pressed"),
-        ("#pictures button", "current"),
+        ("#images button", "current"),
     ):
         on, off = (
             page.locator(f"{buttons}[aria-{state}={value}]").first for value in ("true", "false")
@@ -1045,7 +1045,7 @@ def luminance(colour: str) -> float:
 
 
 def make_labels(places: list[tuple[float, float]], runs: tuple[int, ...]) -> Labels:
-    """Return labels of a picture of 10 x 10 pixels, of which the first points are placed."""
+    """Return labels of an image of 10 x 10 pixels, of which the first points are placed."""
     missing = [Point(x=5, y=5, missing=True)] * (KEYPOINT_COUNT - len(places))
     placed = [Point(x=x, y=y, missing=False) for x, y in places]
     return Labels(status="open", points=(*placed, *missing), runs=runs)
@@ -1082,14 +1082,14 @@ def test_page_and_server_ask_for_the_same(new_page, shared_url):
 
 
 def test_labels_that_the_server_does_not_take_as_done_are_shown_as_begun(new_page, folder):
-    """The person takes away all points of a picture that is done."""
+    """The person takes away all points of an image that is done."""
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
         page, name = label.page, label.page.locator("#name")
         label.look()
         key = label.finish()
         label.wait_for_another(key)
-        page.locator("#picture").focus()
+        page.locator("#image").focus()
         label.press("p")
         label.wait_for(key)
         assert name.text_content().endswith(", done")
@@ -1099,11 +1099,11 @@ def test_labels_that_the_server_does_not_take_as_done_are_shown_as_begun(new_pag
                 label.press("m")
         label.wait_for_message("Saved, but ")
         gap = "all 21 points are missing: place at least one, or choose No hand"
-        picture_name = name.text_content().split(" (")[0]
-        assert page.text_content("#message") == f"Saved, but {picture_name} is not done: {gap}."
+        image_name = name.text_content().split(" (")[0]
+        assert page.text_content("#message") == f"Saved, but {image_name} is not done: {gap}."
         assert statuses(label)[key] == "open"
         assert not name.text_content().endswith(", done")
-        assert "begun" in page.text_content("#pictures [aria-current=true]")
+        assert "begun" in page.text_content("#images [aria-current=true]")
         label.press("Control+z")
         assert statuses(label)[key] == "done"
         assert name.text_content().endswith(", done")
@@ -1132,9 +1132,9 @@ def test_a_save_that_fails_holds_back_no_other(new_page, shared_url):
         else:
             route.continue_()
 
-    page.route("**/pictures/*", fail_first)
-    page.locator("#picture").focus()
-    before = label.picture()
+    page.route("**/images/*", fail_first)
+    page.locator("#image").focus()
+    before = label.image()
     label.press("Shift+ArrowDown" if before["labels"]["points"][0]["y"] < SIZE / 2 else "ArrowUp")
     page.wait_for_selector("#saved:has-text('there is no room')")
     second = label.turn()
@@ -1144,8 +1144,8 @@ def test_a_save_that_fails_holds_back_no_other(new_page, shared_url):
         label.press("m")
     assert saved.value.status == 200
     assert page.text_content("#saved") == f"Not saved: {first[0]}.jpg: there is no room"
-    page.unroute("**/pictures/*")
-    assert label.picture(first)["revision"] == before["revision"] + 1
+    page.unroute("**/images/*")
+    assert label.image(first)["revision"] == before["revision"] + 1
 
 
 def test_a_refusal_stays_until_the_labels_are_sent_again(new_page, shared_url):
@@ -1158,14 +1158,14 @@ def test_a_refusal_stays_until_the_labels_are_sent_again(new_page, shared_url):
         else:
             route.continue_()
 
-    page.route("**/pictures/*", refuse)
+    page.route("**/images/*", refuse)
     label.look()
     page.click("#none")
     label.wait_for_another(first)
     refusal = f"Not saved: {first[0]}.jpg: these labels are too new"
     assert page.text_content("#saved") == refusal
-    page.unroute("**/pictures/*")
-    page.locator("#picture").focus()
+    page.unroute("**/images/*")
+    page.locator("#image").focus()
     label.press("p")
     label.wait_for(first)
     assert page.text_content("#saved") == refusal
@@ -1186,8 +1186,8 @@ def test_each_of_two_conflicts_is_asked_about(new_page, shared_url):
     page, first = mine.page, mine.key()
     theirs = LabelPage(new_page(f"{shared_url}#{first}"))
     for label in (mine, theirs):
-        label.page.locator("#picture").focus()
-    page.route("**/pictures/*", cut_saves)
+        label.page.locator("#image").focus()
+    page.route("**/images/*", cut_saves)
     mine.press("Shift+ArrowDown")
     second = mine.turn()
     mine.press("Shift+ArrowDown")
@@ -1196,7 +1196,7 @@ def test_each_of_two_conflicts_is_asked_about(new_page, shared_url):
     theirs.turn()
     theirs.press("ArrowRight")
     before = {key: theirs.labels(key) for key in (first, second)}
-    page.unroute("**/pictures/*")
+    page.unroute("**/images/*")
     with page.expect_response(lambda response: response.status == 409 and second in response.url):
         page.evaluate("window.dispatchEvent(new Event('online'))")
 
@@ -1212,9 +1212,9 @@ def test_each_of_two_conflicts_is_asked_about(new_page, shared_url):
     assert wrist.y > their_wrist.y and wrist.x < their_wrist.x
 
 
-def test_the_brush_starts_in_the_middle_of_each_picture(new_page, shared_url):
+def test_the_brush_starts_in_the_middle_of_each_image(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
-    label.page.locator("#picture").focus()
+    label.page.locator("#image").focus()
     for tool, value in (("b", 1), ("e", 0)):
         label.press(tool)
         for _ in range(2):
@@ -1227,7 +1227,7 @@ def test_the_brush_starts_in_the_middle_of_each_picture(new_page, shared_url):
 def test_a_click_chooses_a_point_and_a_drag_places_it(new_page, shared_url):
     label = LabelPage(new_page(shared_url))
     page = label.page
-    page.locator("#picture").focus()
+    page.locator("#image").focus()
     if not label.labels().points[0].missing:
         label.press("m")
     before = label.labels()
@@ -1249,60 +1249,58 @@ def test_the_right_button_changes_nothing(new_page, shared_url, tool):
     label = LabelPage(new_page(shared_url))
     page = label.page
     page.click(f"[data-tool={tool}]")
-    before = label.picture()
+    before = label.image()
     point = before["labels"]["points"][0]
     page.mouse.move(*label.to_page(point["x"], point["y"]))
     page.mouse.down(button="right")
     page.mouse.move(*label.to_page(10, 10), steps=4)
     page.mouse.up(button="right")
-    assert label.picture() == before
+    assert label.image() == before
 
 
-def test_no_labels_of_a_picture_become_those_of_one_that_has_replaced_it(
-    new_page, folder, pictures
-):
+def test_no_labels_of_an_image_become_those_of_one_that_has_replaced_it(new_page, folder, images):
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         label = LabelPage(new_page(url))
-        page, before = label.page, label.picture()
-        page.locator("#picture").focus()
+        page, before = label.page, label.image()
+        page.locator("#image").focus()
         index = int(before["name"].removeprefix("hand #")[0])
-        (folder / before["name"]).write_bytes(pictures[(index + 1) % 3])
+        (folder / before["name"]).write_bytes(images[(index + 1) % 3])
         label.press("Shift+ArrowDown")
         page.wait_for_selector("#conflict[open]")
-        assert page.text_content("#conflict-title") == "The picture has changed"
+        assert page.text_content("#conflict-title") == "The image has changed"
         assert "has changed since the page showed it" in page.text_content("#conflict-message")
         assert page.is_hidden("#keep-mine")
         page.click("#load-theirs")
         label.wait_for_message("is another one now")
-        after = label.picture()
+        after = label.image()
         assert after["digest"] != before["digest"] and after["revision"] == 0
         assert label.shown_wrist() == wrist_text(label.labels().points[0])
 
-        # Changes of the old picture wait while the server is away; the new one is opened meanwhile.
-        page.route("**/pictures/*", cut_saves)
+        # Changes of the old image wait while the server is away; the new one is opened meanwhile.
+        page.route("**/images/*", cut_saves)
         label.press("Shift+ArrowDown")
         page.wait_for_selector("#saved[data-state=failed]")
         first = label.key()
         label.turn()
-        (folder / before["name"]).write_bytes(pictures[(index + 2) % 3])
-        page.click(f"#pictures button:has-text('{before['name']}')")
+        (folder / before["name"]).write_bytes(images[(index + 2) % 3])
+        page.click(f"#images button:has-text('{before['name']}')")
         label.wait_for(first)
         label.wait_for_message("is another one now")
-        page.unroute("**/pictures/*")
-        assert label.picture()["revision"] == 0
+        page.unroute("**/images/*")
+        assert label.image()["revision"] == 0
         label.press("ArrowRight")
-        assert label.picture()["revision"] == 1 and page.is_hidden("#conflict")
+        assert label.image()["revision"] == 1 and page.is_hidden("#conflict")
         assert label.shown_wrist() == wrist_text(label.labels().points[0])
 
 
-def test_a_picture_that_is_gone_is_named_once(new_page, folder):
+def test_an_image_that_is_gone_is_named_once(new_page, folder):
     with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
         page = new_page(url)
         look_at_the_list_often(page)
         label = LabelPage(page)
-        name = label.picture()["name"]
+        name = label.image()["name"]
         (folder / name).unlink()
-        page.locator("#picture").focus()
+        page.locator("#image").focus()
         label.press("Shift+ArrowDown")
         page.wait_for_selector("#saved[data-state=failed]")
         reason = f"{name}: cannot be read (No such file or directory)"
@@ -1310,7 +1308,7 @@ def test_a_picture_that_is_gone_is_named_once(new_page, folder):
         page.wait_for_selector(f"#passed-over p:text-is('{reason}')")
         assert page.text_content("#name") == f"{name} (passed over)"
 
-        other = page.locator("#pictures button").first
+        other = page.locator("#images button").first
         name = other.text_content().split(": ")[0]
         (folder / name).unlink()
         other.click()
@@ -1323,7 +1321,7 @@ def test_nothing_is_lost_when_the_server_is_killed(new_page, folder):
     command = [*MODULE, "mcc_caffe.web", "label", folder, "--quiet"]
     with running_server([*command, "--port", 0]) as (server, url):
         label = LabelPage(new_page(url))
-        label.page.locator("#picture").focus()
+        label.page.locator("#image").focus()
         before = label.labels().points[0]
         server.kill()
         server.wait()
@@ -1341,23 +1339,23 @@ def test_nothing_is_lost_when_the_server_is_killed(new_page, folder):
 
 
 @pytest.mark.parametrize("width", [1280, 801])
-def test_long_lists_leave_the_picture_the_height_of_the_window(new_page, shared_url, width):
+def test_long_lists_leave_the_image_the_height_of_the_window(new_page, shared_url, width):
     page = new_page("about:blank", viewport={"width": width, "height": 800})
 
     def add_unreadable(route) -> None:
         answer = route.fetch()
         overview = answer.json()
-        state = {**overview["pictures"][0], "fault": "not a readable image"}
+        state = {**overview["images"][0], "fault": "not a readable image"}
         overview["unreadable"] = [{**state, "name": f"{index}.png"} for index in range(40)]
         route.fulfill(response=answer, json=overview)
 
-    page.route("**/label/pictures", add_unreadable)
+    page.route("**/label/images", add_unreadable)
     page.goto(shared_url)
     LabelPage(page)
     page.click("#keys summary")
     page.wait_for_timeout(100)
     assert page.evaluate("document.documentElement.scrollHeight") == 800
-    boxes = [page.locator(name).bounding_box() for name in ("#picture", "#message", "aside")]
+    boxes = [page.locator(name).bounding_box() for name in ("#image", "#message", "aside")]
     assert boxes[0]["height"] > 500
     assert all(box["y"] >= 0 and box["y"] + box["height"] <= 800 for box in boxes)
     page.evaluate("document.querySelector('aside').scrollTop = 1e6")
@@ -1366,18 +1364,18 @@ def test_long_lists_leave_the_picture_the_height_of_the_window(new_page, shared_
 
 
 @pytest.mark.parametrize(("width", "height"), [(844, 390), (667, 375), (568, 320)])
-def test_a_phone_on_its_side_shows_the_whole_picture(new_page, shared_url, width, height):
+def test_a_phone_on_its_side_shows_the_whole_image(new_page, shared_url, width, height):
     size = {"width": width, "height": height}
     page = LabelPage(new_page(shared_url, viewport=size, has_touch=True, is_mobile=True)).page
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    picture, message = (page.locator(name).bounding_box() for name in ("#picture", "#message"))
-    assert picture["height"] > 0.7 * height and picture["width"] > picture["height"]
-    assert picture["y"] + picture["height"] <= message["y"]
+    image, message = (page.locator(name).bounding_box() for name in ("#image", "#message"))
+    assert image["height"] > 0.7 * height and image["width"] > image["height"]
+    assert image["y"] + image["height"] <= message["y"]
     assert message["y"] + message["height"] <= height
     for tool in page.locator("#tools button").all():
         tool.scroll_into_view_if_needed()
         box = tool.bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= picture["x"]
+        assert box["x"] >= 0 and box["x"] + box["width"] <= image["x"]
         assert box["y"] >= 0 and box["y"] + box["height"] <= height
 
 
@@ -1387,8 +1385,8 @@ def test_the_page_fits_a_phone_and_a_finger(new_page, shared_url):
     )
     page = label.page
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    box = page.locator("#picture").bounding_box()
-    assert box["y"] + box["height"] <= 640, "tools and picture do not fit one screen"
+    box = page.locator("#image").bounding_box()
+    assert box["y"] + box["height"] <= 640, "tools and image do not fit one screen"
     point = label.labels().points[9]
     x, y = label.to_page(point.x, point.y)
     touch = page.context.new_cdp_session(page)
@@ -1397,7 +1395,7 @@ def test_the_page_fits_a_phone_and_a_finger(new_page, shared_url):
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     page.wait_for_selector("#undo[aria-disabled=false]")
     moved = label.labels().points
-    assert [k for k in range(21) if moved[k] != label.picture()["first_labels"]["points"][k]]
+    assert [k for k in range(21) if moved[k] != label.image()["first_labels"]["points"][k]]
     unnamed = page.evaluate(
         """[...document.querySelectorAll('button, input, canvas')].filter((element) =>
             !(element.ariaLabel || element.textContent.trim() || element.labels?.length))

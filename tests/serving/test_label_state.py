@@ -34,14 +34,14 @@ from mcc_caffe.serving.label_files import (
     KEY_PATTERN,
     ONEHAND10K,
     LabelFiles,
-    picture_key,
+    image_key,
     shown_name,
 )
 from mcc_caffe.serving.labelling import (
     ChangedFileError,
     ConflictError,
     LabelSession,
-    UnknownPictureError,
+    UnknownImageError,
     open_session,
 )
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, open_net
@@ -89,16 +89,16 @@ def net() -> LabelNet:
 
 @pytest.fixture
 def folder(tmp_path) -> pathlib.Path:
-    """Three pictures of drawn hands."""
+    """Three images of drawn hands."""
     return write_pictures(tmp_path / "photos", {f"{i}.jpg": hand(i) for i in range(3)})
 
 
 def save(session, key, labels):
-    return session.save(key, change(session.open_picture(key), labels))
+    return session.save(key, change(session.open_image(key), labels))
 
 
 def save_hands(session):
-    """Save of each picture, 0.jpg, 1.jpg and so on, the labels of the hand; return {name: key}."""
+    """Save of each image, 0.jpg, 1.jpg and so on, the labels of the hand; return {name: key}."""
     keys = keys_by_name(session)
     for name, key in keys.items():
         save(session, key, labels_of(hand(int(name[0]))))
@@ -119,7 +119,7 @@ def assert_same_sets(folder, expected):
 @given(st.lists(st.binary(min_size=1, max_size=80).filter(lambda name: b"\0" not in name)))
 def test_keys_and_shown_names_are_plain(names):
     paths = {pathlib.Path(os.fsdecode(name)) for name in names}
-    keys = {picture_key(path) for path in paths}
+    keys = {image_key(path) for path in paths}
     assert len(keys) == len(paths)
     assert all(KEY_PATTERN.fullmatch(key) for key in keys)
     for path in paths:
@@ -157,12 +157,12 @@ def test_every_name_can_be_labelled(tmp_path, net):
         for name, sample in samples.items():
             key = keys[shown_name(pathlib.Path(os.fsdecode(name)))]
             expected[key] = labels_of(sample)
-            assert session.picture_jpeg(key).startswith(b"\xff\xd8")
+            assert session.image_jpeg(key).startswith(b"\xff\xd8")
             assert save(session, key, expected[key]).status == "done"
     assert_same_sets(folder, expected)
-    pictures = {sample.image_bytes for sample in samples.values()}
+    images = {sample.image_bytes for sample in samples.values()}
     for samples_by_key in read_back(folder):
-        assert {sample.image_bytes for sample in samples_by_key.values()} == pictures
+        assert {sample.image_bytes for sample in samples_by_key.values()} == images
 
 
 def test_turned_photographs_come_back_as_they_were_shown(tmp_path, net):
@@ -177,7 +177,7 @@ def test_turned_photographs_come_back_as_they_were_shown(tmp_path, net):
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
         for name, key in keys.items():
-            shown = cv2.imdecode(np.frombuffer(session.picture_jpeg(key), np.uint8), 1)
+            shown = cv2.imdecode(np.frombuffer(session.image_jpeg(key), np.uint8), 1)
             assert shown.shape == (120, 160, 3)
             save(session, key, labels_of(samples[name]))
     for samples_by_key in (*read_back(folder), *read_back(folder, upright=True)):
@@ -222,7 +222,7 @@ def test_a_link_in_the_place_of_own_files_is_not_followed(folder, net, tmp_path)
     precious.write_text("mine")
     with open_session(folder, net) as session:
         key = keys_by_name(session)["0.jpg"]
-        session.open_picture(key)
+        session.open_image(key)
         root = folder / LABELS_FOLDER
         names = (f"onehand10k/Train/mask/{key}.png", f"onehand10k/Train/source/{key}.jpg")
         for name in (*names, "coco/hands_train.json", "onehand10k/Train/label_joint.txt"):
@@ -232,44 +232,44 @@ def test_a_link_in_the_place_of_own_files_is_not_followed(folder, net, tmp_path)
     assert_same_sets(folder, {key: labels_of(hand(0))})
 
 
-def test_pictures_are_passed_over_with_the_reason(folder, net):
-    (folder / "damaged.jpg").write_bytes(b"no picture")
+def test_images_are_passed_over_with_the_reason(folder, net):
+    (folder / "damaged.jpg").write_bytes(b"no image")
     (folder / "phone.heic").write_bytes(b"ftypheic")
     (folder / ".hidden.jpg").write_bytes(hand(0).image_bytes)
     (folder / "clip.mp4").write_bytes(b"clip")
     with open_session(folder, net) as session:
-        damaged = picture_key(pathlib.Path("damaged.jpg"))
+        damaged = image_key(pathlib.Path("damaged.jpg"))
         with pytest.raises(UserError, match="^not a readable image"):
-            session.open_picture(damaged)
+            session.open_image(damaged)
         overview = session.overview()
         assert [state.key for state in overview.unreadable] == [damaged]
         assert overview.unreadable[0].fault.startswith("not a readable image")
         for reason in ("hidden files (.hidden.jpg)", "videos", "files of other kinds (.heic)"):
             assert reason in overview.passed_over
-        with pytest.raises(UnknownPictureError, match="load the page again"):
-            session.open_picture("nothing-000000000000")
+        with pytest.raises(UnknownImageError, match="load the page again"):
+            session.open_image("nothing-000000000000")
 
 
-def test_a_picture_that_no_jpeg_can_hold_is_named(folder, net):
-    picture = np.full((2, 65_501, 3), 90, np.uint8)
-    cv2.imwrite(str(folder / "panorama.png"), picture)
-    cv2.imwrite(str(folder / "strip.png"), picture[:, 1:])
+def test_an_image_that_no_jpeg_can_hold_is_named(folder, net):
+    image = np.full((2, 65_501, 3), 90, np.uint8)
+    cv2.imwrite(str(folder / "panorama.png"), image)
+    cv2.imwrite(str(folder / "strip.png"), image[:, 1:])
     with open_session(folder, net) as session:
-        assert session.picture_jpeg(picture_key(pathlib.Path("strip.png")))
-        for ask in (session.open_picture, session.picture_jpeg):
+        assert session.image_jpeg(image_key(pathlib.Path("strip.png")))
+        for ask in (session.open_image, session.image_jpeg):
             with pytest.raises(UserError, match="65501 x 2 pixels, and the page shows"):
-                ask(picture_key(pathlib.Path("panorama.png")))
+                ask(image_key(pathlib.Path("panorama.png")))
         assert [state.name for state in session.overview().unreadable] == ["panorama.png"]
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path, net):
-    for path, message in ((tmp_path, "holds no picture"), (tmp_path / "no", "is no folder")):
+def test_a_folder_without_images_is_refused(tmp_path, net):
+    for path, message in ((tmp_path, "holds no image"), (tmp_path / "no", "is no folder")):
         with pytest.raises(UserError, match=message), open_session(path, net):
             pass
 
 
 def test_a_folder_is_open_once(folder, net):
-    message = "labels these pictures: wait until it has ended"
+    message = "labels these images: wait until it has ended"
     with (
         open_session(folder, net),
         pytest.raises(UserError, match=message),
@@ -278,38 +278,38 @@ def test_a_folder_is_open_once(folder, net):
         pass
 
 
-def test_the_least_sure_picture_comes_first_and_is_looked_at_once(folder, net, rendered_hand):
+def test_the_least_sure_image_comes_first_and_is_looked_at_once(folder, net, rendered_hand):
     cv2.imwrite(str(folder / "sure.png"), rendered_hand)
     with open_session(folder, net) as session:
         for key in keys_by_name(session).values():
-            session.open_picture(key)
-        pictures = session.overview().pictures
-        scores = [picture.score for picture in pictures]
-        assert scores == sorted(scores) and pictures[-1].name == "sure.png"
-        assert all(picture.status == "open" and not picture.revision for picture in pictures)
-        sure = session.open_picture(pictures[-1].key)
+            session.open_image(key)
+        images = session.overview().images
+        scores = [image.score for image in images]
+        assert scores == sorted(scores) and images[-1].name == "sure.png"
+        assert all(image.status == "open" and not image.revision for image in images)
+        sure = session.open_image(images[-1].key)
         assert not any(point.missing for point in sure.labels.points)
     answers = folder / LABELS_FOLDER / "answers"
     times = {path: path.stat().st_mtime_ns for path in answers.iterdir()}
     with open_session(folder, net) as session:
-        assert session.open_picture(sure.key) == sure
+        assert session.open_image(sure.key) == sure
     assert {path: path.stat().st_mtime_ns for path in answers.iterdir()} == times
 
 
 def test_another_tabs_labels_are_never_overwritten(folder, net):
     with open_session(folder, net) as session:
         key = keys_by_name(session)["0.jpg"]
-        picture = session.open_picture(key)
-        first = change(picture, labels_of(hand(1)))
+        image = session.open_image(key)
+        first = change(image, labels_of(hand(1)))
         assert session.save(key, first).revision == 1
-        second = change(picture, labels_of(hand(2)))
+        second = change(image, labels_of(hand(2)))
         with pytest.raises(ConflictError, match="changed in another tab"):
             session.save(key, second)
-        assert session.open_picture(key).labels == first.labels
+        assert session.open_image(key).labels == first.labels
         # The same change again, as when its answer was lost, is no conflict and no new revision.
         assert session.save(key, first).revision == 1
         assert session.save(key, second.model_copy(update={"revision": 1})).revision == 2
-        assert session.open_picture(key).labels == second.labels
+        assert session.open_image(key).labels == second.labels
 
 
 def exported(folder):
@@ -357,18 +357,18 @@ def test_a_change_that_cannot_be_written_can_be_sent_again(folder, net, fault):
         keys = keys_by_name(session)
         first, second = keys["0.jpg"], keys["1.jpg"]
         for key in keys.values():
-            session.open_picture(key)  # the net's answers, which are files, too, are there then
+            session.open_image(key)  # the net's answers, which are files, too, are there then
 
         def fail_then_save(key, labels, expected):
-            picture = session.open_picture(key)
+            image = session.open_image(key)
             before, sets_before = session.overview(), exported(folder)
-            new = change(picture, labels)
+            new = change(image, labels)
             with fault(folder / LABELS_FOLDER, key), pytest.raises(UserError):
                 session.save(key, new)
-            assert session.open_picture(key) == picture
+            assert session.open_image(key) == image
             assert session.overview() == before and exported(folder) == sets_before
             saved = session.save(key, new)
-            assert (saved.revision, saved.status) == (picture.revision + 1, labels.status)
+            assert (saved.revision, saved.status) == (image.revision + 1, labels.status)
             assert_same_sets(folder, expected)
 
         fail_then_save(first, labels_of(hand(0)), {first: labels_of(hand(0))})
@@ -377,7 +377,7 @@ def test_a_change_that_cannot_be_written_can_be_sent_again(folder, net, fault):
         assert session.overview().splits == {"Train": 1, "Test": 1}
 
 
-def test_a_turned_picture_that_changes_after_a_failed_save_is_exported_as_it_is(folder, net):
+def test_a_turned_image_that_changes_after_a_failed_save_is_exported_as_it_is(folder, net):
     path = folder / "0.png"
     path.write_bytes(turned(hand(0).image(), 6))
     with open_session(folder, net) as session:
@@ -394,25 +394,23 @@ def test_a_turned_picture_that_changes_after_a_failed_save_is_exported_as_it_is(
     assert np.array_equal(cv2.imread(str(copy)), hand(9).image())
 
 
-def test_a_picture_stays_done_where_it_cannot_be_taken_out_of_the_data_sets(folder, net):
+def test_an_image_stays_done_where_it_cannot_be_taken_out_of_the_data_sets(folder, net):
     with open_session(folder, net) as session:
         keys = save_hands(session)
         expected = {key: labels_of(hand(int(name[0]))) for name, key in keys.items()}
         key = keys["0.jpg"]
-        new = change(session.open_picture(key), labels_of(hand(0), "open"))
+        new = change(session.open_image(key), labels_of(hand(0), "open"))
         label_file = folder / LABELS_FOLDER / "onehand10k/Train/label_joint.txt"
         with folder_in_the_place_of(label_file), pytest.raises(UserError, match="is a folder"):
             session.save(key, new)
-        assert session.open_picture(key).labels.status == "done"
+        assert session.open_image(key).labels.status == "done"
         assert_same_sets(folder, expected)
         assert session.save(key, new).revision == 2
         del expected[key]
         assert_same_sets(folder, expected)
 
 
-def test_the_only_picture_of_a_split_stays_in_it_where_the_other_split_cannot_be_written(
-    folder, net
-):
+def test_the_only_image_of_a_split_stays_in_it_where_the_other_split_cannot_be_written(folder, net):
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
         labels = {keys[name]: labels_of(hand(int(name[0]))) for name in ("0.jpg", "1.jpg")}
@@ -420,7 +418,7 @@ def test_the_only_picture_of_a_split_stays_in_it_where_the_other_split_cannot_be
             save(session, key, label)
         sets_before = exported(folder)
         for split, name in (("Test", "0.jpg"), ("Train", "1.jpg")):
-            new = change(session.open_picture(keys[name]), labels_of(hand(int(name[0])), "open"))
+            new = change(session.open_image(keys[name]), labels_of(hand(int(name[0])), "open"))
             label_file = folder / LABELS_FOLDER / f"onehand10k/{split}/label_joint.txt"
             with folder_in_the_place_of(label_file), pytest.raises(UserError, match="is a folder"):
                 session.save(keys[name], new)
@@ -432,25 +430,25 @@ def test_the_only_picture_of_a_split_stays_in_it_where_the_other_split_cannot_be
         assert_same_sets(folder, labels)
 
 
-def test_a_picture_stays_in_the_data_sets_where_one_of_its_files_cannot_be_removed(folder, net):
+def test_an_image_stays_in_the_data_sets_where_one_of_its_files_cannot_be_removed(folder, net):
     with open_session(folder, net) as session:
         keys = save_hands(session)
         key, sets_before = keys["0.jpg"], exported(folder)
-        new = change(session.open_picture(key), labels_of(hand(0), "open"))
+        new = change(session.open_image(key), labels_of(hand(0), "open"))
         folder_of_user = folder / LABELS_FOLDER / f"coco/images/{key}.d"
         folder_of_user.mkdir()
         with pytest.raises(UserError, match=f"{key}.d cannot be removed .Is a directory.: move it"):
             session.save(key, new)
         folder_of_user.rmdir()
         assert exported(folder) == sets_before
-        assert session.open_picture(key).labels.status == "done"
+        assert session.open_image(key).labels.status == "done"
         assert session.save(key, new).revision == 2
 
 
 def test_a_link_in_the_place_of_own_files_stays_where_nothing_can_be_written(folder, net):
     with open_session(folder, net) as session:
         key = keys_by_name(session)["0.jpg"]
-        new = change(session.open_picture(key), labels_of(hand(0)))
+        new = change(session.open_image(key), labels_of(hand(0)))
         root = folder / LABELS_FOLDER
         links = (root / f"onehand10k/Train/mask/{key}.png", root / f"state/{key}.json")
         for link in links:
@@ -472,26 +470,26 @@ def test_what_is_not_complete_is_saved_but_not_done(folder, net):
         for update, note in (
             ({"points": missing}, "all 21 points are missing"),
             ({"runs": (160 * 120,)}, "the mask is empty"),
-            ({"points": corner}, "all points lie in the picture's left top corner"),
+            ({"points": corner}, "all points lie in the image's left top corner"),
             ({"status": "open"}, ""),
             ({"status": "none"}, ""),
         ):
             labels = complete.model_copy(update=update)
             saved = save(session, key, labels)
             assert note in saved.note and saved.status != "done"
-            assert session.open_picture(key).labels.points == labels.points
+            assert session.open_image(key).labels.points == labels.points
             assert_same_sets(folder, {})
         outside = complete.points[0].model_copy(update={"x": 159.5})
         for update, message in (
-            ({"points": (outside, *complete.points[1:])}, "outside of the picture"),
-            ({"runs": (160 * 121,)}, "are needed: load the picture again"),
+            ({"points": (outside, *complete.points[1:])}, "outside of the image"),
+            ({"runs": (160 * 121,)}, "are needed: load the image again"),
         ):
             with pytest.raises(UserError, match=message):
                 save(session, key, complete.model_copy(update=update))
 
 
 def test_both_data_sets_hold_what_is_done_after_every_change(tmp_path, net):
-    """Random changes of random pictures, with the server begun anew now and then."""
+    """Random changes of random images, with the server begun anew now and then."""
     rng = np.random.default_rng(0)
     folder = write_pictures(tmp_path / "photos", {f"{i}.jpg": hand(i) for i in range(5)})
     expected: dict[str, Labels] = {}
@@ -511,23 +509,23 @@ def test_both_data_sets_hold_what_is_done_after_every_change(tmp_path, net):
                 assert sum(session.overview().splits.values()) == len(expected)
 
 
-def test_labels_of_a_changed_picture_are_kept_and_not_exported(folder, net):
+def test_labels_of_a_changed_image_are_kept_and_not_exported(folder, net):
     with open_session(folder, net) as session:
         keys = save_hands(session)
     (folder / "0.jpg").write_bytes(hand(9).image_bytes)  # of the same size
     smaller = cv2.resize(hand(1).image(), (80, 60))
     cv2.imwrite(str(folder / "1.jpg"), smaller)
     with open_session(folder, net) as session:
-        same, other = session.open_picture(keys["0.jpg"]), session.open_picture(keys["1.jpg"])
+        same, other = session.open_image(keys["0.jpg"]), session.open_image(keys["1.jpg"])
         assert same.labels.status == "open" and same.labels.points == labels_of(hand(0)).points
         assert (other.width, other.height, other.revision) == (80, 60, 0)
         assert_same_sets(folder, {keys["2.jpg"]: labels_of(hand(2))})
         (folder / "2.jpg").write_bytes(hand(8).image_bytes)  # while it is open
-        picture = session.open_picture(keys["2.jpg"])
-        assert picture.labels.status == "open"
+        image = session.open_image(keys["2.jpg"])
+        assert image.labels.status == "open"
         (folder / "2.jpg").write_bytes(hand(7).image_bytes)
         with pytest.raises(ChangedFileError, match="has changed since the page showed it"):
-            session.save(keys["2.jpg"], change(picture, labels_of(hand(8))))
+            session.save(keys["2.jpg"], change(image, labels_of(hand(8))))
     aside = folder / LABELS_FOLDER / "state" / f"{keys['1.jpg']}.old-1.json"
     assert '"status":"done"' in aside.read_text()
 
@@ -537,10 +535,10 @@ def test_an_answer_is_about_the_file_that_it_names(folder, net, monkeypatch):
     smaller = cv2.imencode(".jpg", cv2.resize(hand(0).image(), (80, 60)))[1].tobytes()
     replace_once_read(monkeypatch, folder / "0.jpg", smaller)
     with open_session(folder, net) as session:
-        key = picture_key(pathlib.Path("0.jpg"))
-        picture = session.open_picture(key)
-        assert picture.digest == hashlib.sha256(smaller).hexdigest()
-        assert (picture.width, picture.height) == (80, 60)
+        key = image_key(pathlib.Path("0.jpg"))
+        image = session.open_image(key)
+        assert image.digest == hashlib.sha256(smaller).hexdigest()
+        assert (image.width, image.height) == (80, 60)
 
 
 def test_a_file_that_keeps_its_size_and_time_shows_its_new_pixels(tmp_path, net):
@@ -553,16 +551,16 @@ def test_a_file_that_keeps_its_size_and_time_shows_its_new_pixels(tmp_path, net)
         with contextlib.ExitStack() as sessions:
             session = sessions.enter_context(open_session(path.parent, net))
             (key,) = keys_by_name(session).values()
-            before = session.open_picture(key)
-            assert cv2.imdecode(np.frombuffer(session.picture_jpeg(key), np.uint8), 1).max() < 9
+            before = session.open_image(key)
+            assert cv2.imdecode(np.frombuffer(session.image_jpeg(key), np.uint8), 1).max() < 9
             if not is_running:
                 sessions.close()
             cv2.imwrite(str(path), white)
             os.utime(path, ns=(modified, modified))
             if not is_running:
                 session = sessions.enter_context(open_session(path.parent, net))
-            assert session.open_picture(key).digest != before.digest
-            assert cv2.imdecode(np.frombuffer(session.picture_jpeg(key), np.uint8), 1).min() > 246
+            assert session.open_image(key).digest != before.digest
+            assert cv2.imdecode(np.frombuffer(session.image_jpeg(key), np.uint8), 1).min() > 246
         cv2.imwrite(str(path), black)
         os.utime(path, ns=(modified, modified))
 
@@ -570,18 +568,18 @@ def test_a_file_that_keeps_its_size_and_time_shows_its_new_pixels(tmp_path, net)
 def test_answers_that_are_removed_are_made_again(folder, net):
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
-        answers = {name: session.open_picture(key) for name, key in keys.items()}
+        answers = {name: session.open_image(key) for name, key in keys.items()}
         before = answers["0.jpg"]
         shutil.rmtree(folder / LABELS_FOLDER / ANSWERS)
-        assert session.open_picture(keys["0.jpg"]) == before
+        assert session.open_image(keys["0.jpg"]) == before
         answer = folder / LABELS_FOLDER / ANSWERS / f"{keys['0.jpg']}.json"
         answer.write_text("damaged")
-        assert session.open_picture(keys["0.jpg"]) == before
+        assert session.open_image(keys["0.jpg"]) == before
         assert save(session, keys["0.jpg"], labels_of(hand(0))).status == "done"
 
 
 @pytest.mark.parametrize("status", ["done", "open", "none"])
-def test_labels_follow_a_picture_that_is_moved_or_renamed(folder, net, status):
+def test_labels_follow_an_image_that_is_moved_or_renamed(folder, net, status):
     (folder / "copy of 0.jpg").write_bytes((folder / "0.jpg").read_bytes())
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
@@ -597,9 +595,9 @@ def test_labels_follow_a_picture_that_is_moved_or_renamed(folder, net, status):
             assert session.overview().splits == splits
             names = {"0.jpg": 0, "sub/1.jpg": 1, "0 renamed.jpg": 2}
             for name, number in names.items():
-                picture = session.open_picture(keys[name])
-                assert picture.labels == labels_of(hand(number), status) and picture.revision == 1
-            assert session.open_picture(keys["copy of 0.jpg"]).revision == 0
+                image = session.open_image(keys[name])
+                assert image.labels == labels_of(hand(number), status) and image.revision == 1
+            assert session.open_image(keys["copy of 0.jpg"]).revision == 0
             expected = {keys[name]: labels_of(hand(number)) for name, number in names.items()}
             assert_same_sets(folder, expected if status == "done" else {})
     state = folder / LABELS_FOLDER / "state"
@@ -617,7 +615,7 @@ def test_labels_follow_a_picture_that_is_moved_or_renamed(folder, net, status):
         {"0": "2", "2": "0"},
     ],
 )
-def test_labels_follow_pictures_that_take_each_others_names(
+def test_labels_follow_images_that_take_each_others_names(
     tmp_path, net, new_names, orientation, is_left_at_once
 ):
     """Renumbered photographs: also those that their EXIF orientation turns."""
@@ -639,8 +637,8 @@ def test_labels_follow_pictures_that_take_each_others_names(
         numbers = {f"{new_names.get(str(n), str(n))}.png": n for n in range(3)}
         assert set(keys) == set(numbers)
         for name, number in () if is_left_at_once else numbers.items():
-            picture = session.open_picture(keys[name])
-            assert picture.labels == labels_of(hand(number)) and picture.revision == 1
+            image = session.open_image(keys[name])
+            assert image.labels == labels_of(hand(number)) and image.revision == 1
     assert_same_sets(folder, {keys[name]: labels_of(hand(n)) for name, n in numbers.items()})
     for samples_by_key in read_back(folder):
         for name, number in numbers.items():
@@ -651,8 +649,8 @@ def test_labels_follow_pictures_that_take_each_others_names(
     assert len(list(layout.glob("*/mask/*"))) == len(list(layout.glob("*/source/*"))) == 3
 
 
-def test_labels_stay_where_another_picture_has_taken_the_name(folder, net, caplog):
-    """They come back with their picture, under any name."""
+def test_labels_stay_where_another_image_has_taken_the_name(folder, net, caplog):
+    """They come back with their image, under any name."""
     with open_session(folder, net) as session:
         save_hands(session)
     (folder / "0.jpg").rename(folder.parent / "0.jpg")
@@ -661,30 +659,30 @@ def test_labels_stay_where_another_picture_has_taken_the_name(folder, net, caplo
         keys = keys_by_name(session)
     expected = {keys["0.jpg"]: labels_of(hand(1)), keys["2.jpg"]: labels_of(hand(2))}
     assert_same_sets(folder, expected)
-    assert "1 labels belong to pictures that are not there (0.jpg)" in caplog.text
+    assert "1 labels belong to images that are not there (0.jpg)" in caplog.text
     (folder.parent / "0.jpg").rename(folder / "again.jpg")
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
     assert_same_sets(folder, {**expected, keys["again.jpg"]: labels_of(hand(0))})
 
 
-def test_a_picture_that_changes_while_nobody_opens_it_is_unfinished_again(folder, net):
+def test_an_image_that_changes_while_nobody_opens_it_is_unfinished_again(folder, net):
     with open_session(folder, net) as session:
         keys = save_hands(session)
         (folder / "0.jpg").write_bytes(hand(9).image_bytes)  # of the same size
         (folder / "1.jpg").touch()  # its content stays
         deadline = time.monotonic() + 60
-        while any(picture.score is None for picture in session.overview().pictures):
+        while any(image.score is None for image in session.overview().images):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        status = {picture.name: picture.status for picture in session.overview().pictures}
+        status = {image.name: image.status for image in session.overview().images}
         assert status == {"0.jpg": "open", "1.jpg": "done", "2.jpg": "done"}
         assert_same_sets(folder, {keys[f"{n}.jpg"]: labels_of(hand(n)) for n in (1, 2)})
 
 
 @pytest.mark.parametrize("kind", [ONEHAND10K, COCO])
-def test_data_sets_refuse_pictures_that_changed_since_they_were_labelled(folder, net, kind):
-    """Pictures that took each other's names, until the command starts again."""
+def test_data_sets_refuse_images_that_changed_since_they_were_labelled(folder, net, kind):
+    """Images that took each other's names, until the command starts again."""
     (folder / "turned.png").write_bytes(turned(hand(3).image(), 6))
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
@@ -711,7 +709,7 @@ def test_data_sets_refuse_pictures_that_changed_since_they_were_labelled(folder,
     assert [len(samples) for samples in read_back(folder)] == [4, 4]
 
 
-def test_sha256sum_knows_the_pictures_of_a_data_set(folder, net):
+def test_sha256sum_knows_the_images_of_a_data_set(folder, net):
     with open_session(folder, net) as session:
         save_hands(session)
     command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
@@ -723,7 +721,7 @@ def test_sha256sum_knows_the_pictures_of_a_data_set(folder, net):
     assert sorted(output.stdout.count(": OK\n") for output in outputs) == [1, 2]
 
 
-def test_labels_of_a_changed_picture_are_in_no_set_from_the_start(folder, net, monkeypatch):
+def test_labels_of_a_changed_image_are_in_no_set_from_the_start(folder, net, monkeypatch):
     """Also where the net has not looked at it when the command ends."""
     with open_session(folder, net) as session:
         keys = save_hands(session)
@@ -734,7 +732,7 @@ def test_labels_of_a_changed_picture_are_in_no_set_from_the_start(folder, net, m
     assert_same_sets(folder, {keys[f"{n}.jpg"]: labels_of(hand(n)) for n in (1, 2)})
 
 
-def test_labels_of_which_the_picture_is_gone_are_named_and_come_back_with_it(folder, net, caplog):
+def test_labels_of_which_the_image_is_gone_are_named_and_come_back_with_it(folder, net, caplog):
     with open_session(folder, net) as session:
         keys = save_hands(session)
     assert not caplog.records
@@ -744,7 +742,7 @@ def test_labels_of_which_the_picture_is_gone_are_named_and_come_back_with_it(fol
     with open_session(folder, net):
         assert_same_sets(folder, {keys["2.jpg"]: labels_of(hand(2))})
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    message = "2 labels belong to pictures that are not there (0.jpg, 1.jpg): the data sets are"
+    message = "2 labels belong to images that are not there (0.jpg, 1.jpg): the data sets are"
     assert warning.getMessage().startswith(message)
     (folder.parent / "0.jpg").rename(folder / "0.jpg")
     (folder.parent / "1.jpg").rename(folder / "again.jpg")
@@ -759,7 +757,7 @@ def test_labels_of_which_the_picture_is_gone_are_named_and_come_back_with_it(fol
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_two_labels_of_equal_pictures_that_are_gone_take_a_picture_each(folder, net, caplog):
+def test_two_labels_of_equal_images_that_are_gone_take_an_image_each(folder, net, caplog):
     """Of those that find none, the warning names the one that is not done."""
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (folder / name).write_bytes(hand(7).image_bytes)
@@ -774,7 +772,7 @@ def test_two_labels_of_equal_pictures_that_are_gone_take_a_picture_each(folder, 
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
         assert_same_sets(folder, {keys[name]: labels_of(hand(7)) for name in ("x.jpg", "y.jpg")})
-    assert "1 labels belong to pictures that are not there (a.jpg)" in caplog.text
+    assert "1 labels belong to images that are not there (a.jpg)" in caplog.text
 
 
 @pytest.fixture
@@ -792,13 +790,13 @@ def crops(tmp_path) -> pathlib.Path:
 
 
 def save_some_labels(session, name):
-    """Save a square of a mask and points on it as the labels of a picture."""
-    picture = session.open_picture(keys_by_name(session)[name])
-    mask = np.zeros((picture.height, picture.width), np.uint8)
+    """Save a square of a mask and points on it as the labels of an image."""
+    image = session.open_image(keys_by_name(session)[name])
+    mask = np.zeros((image.height, image.width), np.uint8)
     mask[5:40, 5:40] = 1
     points = tuple(Point(x=10 + k, y=12 + k, missing=False) for k in range(21))
     labels = Labels(status="done", points=points, runs=tuple(encode_runs(mask)))
-    assert session.save(picture.key, change(picture, labels)).status == "done"
+    assert session.save(image.key, change(image, labels)).status == "done"
 
 
 def splits_by_group(images):
@@ -866,7 +864,7 @@ def test_only_a_taught_set_says_which_crops_belong_together(crops, net):
         assert '"group"' not in coco_file.read_text()
 
 
-def test_a_disk_that_is_full_for_a_moment_makes_no_picture_unreadable(folder, net, monkeypatch):
+def test_a_disk_that_is_full_for_a_moment_makes_no_image_unreadable(folder, net, monkeypatch):
     """Neither where the net's answer nor where what follows from it cannot be written."""
     write, compare = LabelFiles.write, LabelSession._compare_with_file
     compared = []
@@ -876,11 +874,11 @@ def test_a_disk_that_is_full_for_a_moment_makes_no_picture_unreadable(folder, ne
             raise UserError("it cannot be written (No space left on device)")
         write(files, kind, *arguments)
 
-    def compare_later(session, picture, answer):
-        compared.append(picture.name)
-        if compared.count(picture.name) == 1:
+    def compare_later(session, image, answer):
+        compared.append(image.name)
+        if compared.count(image.name) == 1:
             raise UserError("the labels cannot be written (No space left on device)")
-        compare(session, picture, answer)
+        compare(session, image, answer)
 
     monkeypatch.setattr(LabelFiles, "write", refuse_answers)
     with open_session(folder, net) as session:
@@ -889,17 +887,17 @@ def test_a_disk_that_is_full_for_a_moment_makes_no_picture_unreadable(folder, ne
     monkeypatch.setattr(LabelFiles, "write", write)
     monkeypatch.setattr(LabelSession, "_compare_with_file", compare_later)
     with open_session(folder, net) as session:
-        keys = {picture_key(pathlib.Path(f"{n}.jpg")): n for n in range(3)}
+        keys = {image_key(pathlib.Path(f"{n}.jpg")): n for n in range(3)}
         for key, number in keys.items():
             with contextlib.suppress(UserError):  # unless the thread was there before
-                session.open_picture(key)
-            assert session.open_picture(key).labels == labels_of(hand(number))
+                session.open_image(key)
+            assert session.open_image(key).labels == labels_of(hand(number))
         assert len(compared) == 6 and not session.overview().unreadable
-        (folder / "0.jpg").write_bytes(b"no picture")
-        key = picture_key(pathlib.Path("0.jpg"))
+        (folder / "0.jpg").write_bytes(b"no image")
+        key = image_key(pathlib.Path("0.jpg"))
         for _ in range(2):
             with pytest.raises(UserError, match="^not a readable image"):
-                session.open_picture(key)
+                session.open_image(key)
 
 
 def test_a_damaged_file_of_labels_is_named_and_stays(folder, net):
@@ -911,7 +909,7 @@ def test_a_damaged_file_of_labels_is_named_and_stays(folder, net):
     damaged = path.read_text()
     with open_session(folder, net) as session:
         assert [state.key for state in session.overview().unreadable] == [key]
-        for action in (lambda: session.open_picture(key), lambda: session.picture_jpeg(key)):
+        for action in (lambda: session.open_image(key), lambda: session.image_jpeg(key)):
             with pytest.raises(UserError, match=r"\.json is damaged .*mend it"):
                 action()
     assert path.read_text() == damaged
@@ -931,7 +929,7 @@ def test_a_damaged_file_of_labels_is_named_and_stays(folder, net):
         (
             {},
             {"status": "open", "points": [{"x": 160, "y": 5, "missing": False}] * 21},
-            r"point 0 is at \(160, 5\), outside of the picture of 160 x 120 pixels",
+            r"point 0 is at \(160, 5\), outside of the image of 160 x 120 pixels",
         ),
     ],
 )
@@ -946,11 +944,11 @@ def test_labels_that_contradict_themselves_are_damaged(
     damaged = path.read_text()
     with open_session(folder, net) as session:
         (state,) = session.overview().unreadable
-        assert state.key == key and len(session.overview().pictures) == 2
+        assert state.key == key and len(session.overview().images) == 2
         with pytest.raises(
             UserError, match=rf"\.json is damaged \({message}.*\): mend it, or move"
         ):
-            session.open_picture(key)
+            session.open_image(key)
     assert state.fault in caplog.text and "\n" not in state.fault
     assert path.read_text() == damaged
     assert all(key not in samples and len(samples) == 2 for samples in read_back(folder))

@@ -59,7 +59,7 @@ def live_page(browser, site_url):
 
 @pytest.fixture
 def page(live_page):
-    """The page as it was after loading, but for the picture that it shows."""
+    """The page as it was after loading, but for the image that it shows."""
     yield live_page
     live_page.set_viewport_size({"width": 1280, "height": 720})
     if live_page.inner_text("#camera") == "Stop camera":
@@ -163,7 +163,7 @@ def assert_same_answer(report: dict, pose, pixels: float, doubt: float = 0.02) -
         assert is_near or heatmap.max() - heatmap[row, column] < doubt, point
 
 
-def test_a_dropped_picture_gets_pythons_answer(page, rendered_hand, predictor):
+def test_a_dropped_image_gets_pythons_answer(page, rendered_hand, predictor):
     content = encoded(rendered_hand)
     drop(page, content, "hand.png", "image/png")
     wait_for_answer(page, "hand.png")
@@ -189,15 +189,15 @@ def test_a_dropped_picture_gets_pythons_answer(page, rendered_hand, predictor):
 
 
 @pytest.mark.parametrize("shape", [(64, 200), (1400, 1000), (3001, 1999), (33, 33)])
-def test_pictures_of_every_size_get_pythons_answer(page, rendered_hand, predictor, shape):
+def test_images_of_every_size_get_pythons_answer(page, rendered_hand, predictor, shape):
     """Reduced by averaging, halved, enlarged; not square, and with odd sides."""
-    picture = cv2.resize(rendered_hand, shape, interpolation=cv2.INTER_AREA)
+    image = cv2.resize(rendered_hand, shape, interpolation=cv2.INTER_AREA)
     name = f"hand{shape[0]}.png"
-    drop(page, encoded(picture), name, "image/png")
+    drop(page, encoded(image), name, "image/png")
     wait_for_answer(page, name)
-    # OpenCV interpolates at multiples of 1/32 of a pixel, which shows where a picture is enlarged.
+    # OpenCV interpolates at multiples of 1/32 of a pixel, which shows where an image is enlarged.
     doubt = 0.06 if max(shape) < predictor.input_size else 0.02
-    assert_same_answer(copied_report(page), predictor.predict(picture), pixels=1.5, doubt=doubt)
+    assert_same_answer(copied_report(page), predictor.predict(image), pixels=1.5, doubt=doubt)
 
 
 def turned_webp(orientation: int, endian: str = "<") -> bytes:
@@ -299,7 +299,7 @@ def test_a_camera_that_is_unplugged_is_told(page, streams):
             track.dispatchEvent(new Event('ended'));
         }"""
     )
-    page.wait_for_selector("#problem:has-text('the camera gives no more pictures')")
+    page.wait_for_selector("#problem:has-text('the camera gives no more frames')")
     assert page.inner_text("#camera") == "Start camera" and page.is_disabled("#pause")
     assert page.text_content("#status") == ""
     page.wait_for_function("() => document.getElementById('cameras').options.length === 1")
@@ -387,9 +387,7 @@ def test_without_cameras_a_file_may_still_be_called_camera(page, rendered_hand):
     page.evaluate("() => { delete navigator.mediaDevices; }")
 
 
-def test_a_picture_dropped_while_the_network_loads_is_opened_then(
-    new_page, site_url, rendered_hand
-):
+def test_an_image_dropped_while_the_network_loads_is_opened_then(new_page, site_url, rendered_hand):
     page, models = new_page("about:blank"), []
     page.route("**/model.json", lambda route: models.append(route))
     page.goto(site_url)
@@ -457,11 +455,11 @@ async function run(input, size) {
 # Returns the masks' first cells of three looks, and what two later ones are rejected with.
 _LOOK = """async () => {
     const { Network } = await import('/shared/network.js');
-    const { pictureWindow } = await import('/shared/letterbox.js');
+    const { imageWindow } = await import('/shared/letterbox.js');
     const network = await Network.open();
     const look = async (size) => {
-        const picture = await createImageBitmap(new ImageData(32, 32));
-        const { answer } = await network.look(picture, pictureWindow(32, 32), size);
+        const image = await createImageBitmap(new ImageData(32, 32));
+        const { answer } = await network.look(image, imageWindow(32, 32), size);
         return answer.mask[0];
     };
     const answers = await Promise.all([look(), look(), look()]);
@@ -483,7 +481,7 @@ def test_looks_go_through_the_network_one_after_another_and_fail_with_its_thread
     assert "no power" in failing[0]
 
 
-# In the place of session.js: a network that answers every picture with the same confidences.
+# In the place of session.js: a network that answers every image with the same confidences.
 _FIXED_SESSION = """
 const confidences = CONFIDENCES;
 export async function openSession() {
@@ -507,7 +505,7 @@ async function run(input, size) {
         ([1.0] + [0.0] * 20, False),  # the score is none of a hand
     ],
 )
-def test_picture_camera_and_json_say_the_same_of_a_hand(new_page, site_url, confidences, is_hand):
+def test_image_camera_and_json_say_the_same_of_a_hand(new_page, site_url, confidences, is_hand):
     page = new_page("about:blank")
     session = _FIXED_SESSION.replace("CONFIDENCES", json.dumps(confidences))
     page.route(
@@ -537,11 +535,11 @@ def test_a_followed_hand_is_looked_at_more_closely(page):
     assert all(0 <= point["x"] < 640 and 0 <= point["y"] < 480 for point in points)
 
 
-def turned_picture(picture: np.ndarray, degrees: float) -> np.ndarray:
-    """Turn a picture about its centre, clockwise, and make it wider by a quarter."""
-    height, width = picture.shape[:2]
+def turned_image(image: np.ndarray, degrees: float) -> np.ndarray:
+    """Turn an image about its centre, clockwise, and make it wider by a quarter."""
+    height, width = image.shape[:2]
     turned = cv2.warpAffine(
-        picture,
+        image,
         rotation_about_centre(-degrees, (width, height)),
         (width, height),
         flags=cv2.INTER_AREA,
@@ -550,7 +548,7 @@ def turned_picture(picture: np.ndarray, degrees: float) -> np.ndarray:
     return cv2.copyMakeBorder(turned, 0, 0, 0, width // 4, cv2.BORDER_CONSTANT, value=(90, 90, 90))
 
 
-# Looks at a window of a picture, and draws the mask, and the heatmaps on black.
+# Looks at a window of an image, and draws the mask, and the heatmaps on black.
 _TURNED_LOOK = """async ([text, window]) => {
     const { networkInput, windowMap } = await import('./shared/letterbox.js');
     const { drawHeatmaps, drawMask } = await import('./shared/drawing.js');
@@ -559,8 +557,8 @@ _TURNED_LOOK = """async ([text, window]) => {
     const bitmap = await createImageBitmap(new Blob([bytes], { type: 'image/png' }));
     const network = await Network.open();
     const size = network.model.input_size;
-    const { answer, picture } = await network.look(bitmap, window);
-    const { width, height } = picture;
+    const { answer, image } = await network.look(bitmap, window);
+    const { width, height } = image;
     const map = windowMap(window, width, height, size);
     const draw = (drawing, background) => {
         const context = new OffscreenCanvas(width, height).getContext('2d');
@@ -571,7 +569,7 @@ _TURNED_LOOK = """async ([text, window]) => {
         return btoa(Array.from(data, (value) => String.fromCharCode(value)).join(''));
     };
     return {
-        input: [...networkInput(picture, width, height, map, size)],
+        input: [...networkInput(image, width, height, map, size)],
         keypoints: answer.keypoints,
         mask: draw(drawMask, 'transparent'),
         heatmaps: draw(drawHeatmaps, 'black'),
@@ -581,18 +579,18 @@ _TURNED_LOOK = """async ([text, window]) => {
 
 @pytest.mark.parametrize(("degrees", "enlargement"), [(0, 1), (120, 1), (-100, 2)])
 def test_a_turned_window_gets_pythons_answer(page, rendered_hand, predictor, degrees, enlargement):
-    """The hand itself points 7 degrees to the left; enlarged, the picture is halved before."""
+    """The hand itself points 7 degrees to the left; enlarged, the image is halved before."""
     size = (enlargement * rendered_hand.shape[1], enlargement * rendered_hand.shape[0])
-    picture = turned_picture(cv2.resize(rendered_hand, size), degrees)
-    height, width = picture.shape[:2]
-    look = upright_look(predictor.predict(picture).keypoints, SIDE, (width, height))
+    image = turned_image(cv2.resize(rendered_hand, size), degrees)
+    height, width = image.shape[:2]
+    look = upright_look(predictor.predict(image).keypoints, SIDE, (width, height))
     assert abs(look.turn - (degrees - 7)) < 8
-    looker = Looker(picture, predictor.input_size, predictor.engine)
+    looker = Looker(image, predictor.input_size, predictor.engine)
     (expected,) = looker.look([look])
     expected_input = np.empty((3, looker.size, looker.size), np.float32)
     looker.octaves().network_input(expected.image_to_input, looker.size, out=expected_input)
 
-    content = base64.b64encode(cv2.imencode(".png", picture)[1]).decode()
+    content = base64.b64encode(cv2.imencode(".png", image)[1]).decode()
     window = dict(zip(("x", "y", "width", "height"), look.window.tolist()), turn=look.turn)
     answer = page.evaluate(_TURNED_LOOK, [content, window])
     mask, heatmaps = (
@@ -620,9 +618,9 @@ def test_a_turned_window_gets_pythons_answer(page, rendered_hand, predictor, deg
 # The windows that follow from answers to successive frames, the first of which was looked at whole.
 _NEXT_WINDOWS = """async (hands) => {
     const { nextWindow } = await import('./live/following.js');
-    const { pictureWindow } = await import('./shared/letterbox.js');
+    const { imageWindow } = await import('./shared/letterbox.js');
     const present = Array(21).fill(true);
-    const windows = [pictureWindow(640, 480)];
+    const windows = [imageWindow(640, 480)];
     for (const keypoints of hands) {
         const answer = { keypoints, width: 640, height: 480 };
         windows.push(nextWindow(answer, windows.at(-1), present));
@@ -685,11 +683,11 @@ def windows(page):
 def test_a_hand_at_rest_is_followed_upright_in_one_window(
     page, windows, rendered_hand, predictor, tmp_path
 ):
-    picture = turned_picture(rendered_hand, 120)
-    height, width = picture.shape[:2]
+    image = turned_image(rendered_hand, 120)
+    height, width = image.shape[:2]
     with video_writer(tmp_path / "still.mp4", 2, (width, height)) as write:
         for index in range(40):
-            write(picture, index / 2)
+            write(image, index / 2)
     page.set_input_files("#file", tmp_path / "still.mp4")
     page.wait_for_function(
         """(windows) => {
@@ -700,7 +698,7 @@ def test_a_hand_at_rest_is_followed_upright_in_one_window(
     )
     first, *_, last = windows.json_value()
     assert first == {"x": 0, "y": 0, "width": width, "height": height, "turn": 0}
-    pose = predictor.predict(picture)
+    pose = predictor.predict(image)
     assert abs(last["turn"] - pointing_angle(pose.keypoints, pose.present)) < TURN_TOLERANCE
     report = copied_report(page)
     assert report["score"] > pose.score + 0.05  # the network is surer of an upright hand
@@ -758,7 +756,7 @@ def test_a_clip_is_answered_frame_by_frame_until_it_ends(page, rendered_hand, tm
     )
 
 
-def test_a_pasted_picture_is_answered(page, rendered_hand, predictor):
+def test_a_pasted_image_is_answered(page, rendered_hand, predictor):
     content = base64.b64encode(cv2.imencode(".png", rendered_hand)[1]).decode()
     page.evaluate(
         """async (text) => {
@@ -773,12 +771,12 @@ def test_a_pasted_picture_is_answered(page, rendered_hand, predictor):
     assert_same_answer(copied_report(page), predictor.predict(rendered_hand), pixels=1.01)
 
 
-def test_a_picture_without_a_hand_has_no_keypoint_present(page, predictor):
-    """As in Python, where the score of the picture counts."""
+def test_an_image_without_a_hand_has_no_keypoint_present(page, predictor):
+    """As in Python, where the score of the image counts."""
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    picture = cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
-    assert not predictor.predict(picture).present.any()
-    drop(page, encoded(picture), "noise.png", "image/png")
+    image = cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
+    assert not predictor.predict(image).present.any()
+    drop(page, encoded(image), "noise.png", "image/png")
     wait_for_answer(page, "noise.png")
     assert page.inner_text("#status") == "noise.png: no hand is found."
     page.fill("#threshold", "0")
@@ -795,16 +793,16 @@ def test_the_browser_refuses_to_send_elsewhere(page, other_site):
     assert blocked == 1 and asked_paths == []
 
 
-def test_what_is_no_picture_is_refused_in_one_line(page):
-    drop(page, b"no picture", "notes.png", "image/png")
+def test_what_is_no_image_is_refused_in_one_line(page):
+    drop(page, b"no image", "notes.png", "image/png")
     page.wait_for_selector("#problem:visible")
-    assert "notes.png cannot be read as a picture" in page.inner_text("#problem")
+    assert "notes.png cannot be read as an image" in page.inner_text("#problem")
     drop(page, b"no clip", "clip.mp4", "video/mp4")
     page.wait_for_function(
         "() => document.getElementById('problem').textContent.includes('clip.mp4')"
     )
-    drop(page, b"no picture", "notes.txt", "text/plain")
-    page.wait_for_selector("#problem:has-text('notes.txt is no picture or clip: open')")
+    drop(page, b"no image", "notes.txt", "text/plain")
+    page.wait_for_selector("#problem:has-text('notes.txt is no image or clip: open')")
     assert page.is_enabled("#camera")
 
 
@@ -813,20 +811,20 @@ def test_a_clip_without_a_name_is_refused_in_a_sentence(page):
     page.wait_for_selector("#problem:has-text('Problem: pasted file cannot be played here: try')")
 
 
-def test_of_several_files_the_first_picture_is_shown(page):
+def test_of_several_files_the_first_image_is_shown(page):
     content = encoded(np.zeros((60, 80, 3), np.uint8))
-    pictures = [(content, f"{name}.png", "image/png") for name in ("one", "two")]
-    drop_files(page, [(b"no picture", "notes.txt", "text/plain"), *pictures])
+    images = [(content, f"{name}.png", "image/png") for name in ("one", "two")]
+    drop_files(page, [(b"no image", "notes.txt", "text/plain"), *images])
     wait_for_answer(page, "one.png")
-    note = "Of 3 files the first picture or clip is shown."
+    note = "Of 3 files the first image or clip is shown."
     assert page.inner_text("#status") == f"one.png: no hand is found. {note}"
-    drop_files(page, pictures[1:])
+    drop_files(page, images[1:])
     wait_for_answer(page, "two.png")
     assert page.inner_text("#status") == "two.png: no hand is found."
 
 
-def drop_dark_picture(page, name: str) -> None:
-    """Drop a picture without a hand, and wait for its answer."""
+def drop_dark_image(page, name: str) -> None:
+    """Drop an image without a hand, and wait for its answer."""
     drop(page, encoded(np.zeros((60, 80, 3), np.uint8)), name, "image/png")
     wait_for_answer(page, name)
 
@@ -844,7 +842,7 @@ def drop_dark_picture(page, name: str) -> None:
     ],
 )
 def test_keypoints_are_saved_under_the_name_that_the_page_says(page, name, expected):
-    drop_dark_picture(page, name)
+    drop_dark_image(page, name)
     with page.expect_download() as download:
         page.click("#save")
     assert download.value.suggested_filename == expected
@@ -875,7 +873,7 @@ _REFUSING_CLIPBOARD = """Object.defineProperty(navigator, 'clipboard', {
     ids=["none", "refusing"],
 )
 def test_a_clipboard_that_takes_nothing_is_told(page, clipboard, problem):
-    drop_dark_picture(page, "dark.png")
+    drop_dark_image(page, "dark.png")
     page.evaluate(clipboard)
     page.click("#copy")
     page.wait_for_selector("#problem:visible")
@@ -886,8 +884,8 @@ def test_a_clipboard_that_takes_nothing_is_told(page, clipboard, problem):
     assert page.is_hidden("#problem")
 
 
-def test_nothing_lies_over_a_picture(page):
-    """One of 400 x 60 pixels, as of a small picture."""
+def test_nothing_lies_over_an_image(page):
+    """One of 400 x 60 pixels, as of a small image."""
     content = encoded(np.zeros((60, 400, 3), np.uint8))
     drop(page, content, "small.png", "image/png")
     wait_for_answer(page, "small.png")
@@ -911,7 +909,7 @@ def test_a_sound_is_refused_and_the_camera_goes_on(page):
     start_camera(page)
     drop(page, sound.getvalue(), "sound.wav", "audio/wav")
     page.wait_for_selector("#problem:visible")
-    problem = "Problem: sound.wav has no picture: open a picture or a clip."
+    problem = "Problem: sound.wav has no frames: open an image or a clip."
     assert page.inner_text("#problem") == problem
     page.evaluate("document.getElementById('speed').textContent = ''")
     page.wait_for_function("() => document.getElementById('speed').textContent")
@@ -949,7 +947,7 @@ def test_twice_as_large_a_text_fits_a_phone(page):
     """The text of one who sees badly; with long names of file and camera, and the table."""
     page.set_viewport_size({"width": 360, "height": 740})
     page.evaluate("document.documentElement.style.fontSize = '200%'")
-    drop_dark_picture(page, f"{'IMG_20261130_' * 4}.png")
+    drop_dark_image(page, f"{'IMG_20261130_' * 4}.png")
     page.click("#table summary")
     page.wait_for_selector("#rows tr")
     page.evaluate(
@@ -981,12 +979,12 @@ def test_forced_colours_show_what_is_pressed(new_page, site_url):
     assert pressed != released
 
 
-def test_the_box_of_the_mask_is_that_within_the_picture(page):
-    """A picture of 100 x 50 pixels fills the upper half of an input of 32 x 32.
+def test_the_box_of_the_mask_is_that_within_the_image(page):
+    """An image of 100 x 50 pixels fills the upper half of an input of 32 x 32.
 
     Turned to the left, it fills the middle half, and its right end is at the top.
     """
-    full_picture = {"x": 0, "y": 0, "width": 100, "height": 50, "turn": 0}
+    full_image = {"x": 0, "y": 0, "width": 100, "height": 50, "turn": 0}
     turned = {"x": 0, "y": -25, "width": 100, "height": 100, "turn": 90}
     beside, upper, right = page.evaluate(
         """async (cases) => {
@@ -1002,7 +1000,7 @@ def test_the_box_of_the_mask_is_that_within_the_picture(page):
                 return JSON.parse(reportJson({ ...answer, seconds }, options)).mask_box;
             });
         }""",
-        [[full_picture, 12], [full_picture, 0], [turned, 0]],
+        [[full_image, 12], [full_image, 0], [turned, 0]],
     )
     assert beside is None
     assert (upper["x"], upper["y"], upper["width"]) == (0, 0, 98) and 20 < upper["height"] < 30

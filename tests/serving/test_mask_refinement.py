@@ -1,4 +1,4 @@
-"""The refinement of the network's coarse mask along the edges of the picture."""
+"""The refinement of the network's coarse mask along the edges of the image."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from mcc_caffe.serving.mask_refinement import refine_mask
     arrays.arrays(np.float32, (9, 11), elements=st.floats(0, 1, width=32)),
     st.integers(0, 2**32 - 1),
 )
-def test_refining_takes_any_picture(probability, seed):
+def test_refining_takes_any_image(probability, seed):
     image = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), dtype=np.uint8)
     refined = refine_mask(image, probability)
     assert refined.shape == (9, 11) and refined.dtype == np.uint8

@@ -18,14 +18,14 @@ _OPTIONS = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swif
 # the number of computations that the GPU got.
 _COMPARE = """async ([text, size]) => {
     const { openSession } = await import('/shared/session.js');
-    const { contentOf, networkInput, pictureWindow, windowMap } =
+    const { contentOf, networkInput, imageWindow, windowMap } =
         await import('/shared/letterbox.js');
     const { decode, STRIDE } = await import('/shared/heatmaps.js');
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const picture = await createImageBitmap(new Blob([bytes], { type: 'image/png' }));
-    const { width, height } = picture;
-    const map = windowMap(pictureWindow(width, height), width, height, size);
-    const input = networkInput(picture, width, height, map, size);
+    const image = await createImageBitmap(new Blob([bytes], { type: 'image/png' }));
+    const { width, height } = image;
+    const map = windowMap(imageWindow(width, height), width, height, size);
+    const input = networkInput(image, width, height, map, size);
     let computations = 0;
     const dispatch = GPUComputePassEncoder.prototype.dispatchWorkgroups;
     GPUComputePassEncoder.prototype.dispatchWorkgroups = function (...counts) {

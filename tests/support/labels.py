@@ -12,7 +12,7 @@ from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_files import COCO, ONEHAND10K
-from mcc_caffe.serving.label_messages import Change, OpenPicture
+from mcc_caffe.serving.label_messages import Change, OpenImage
 from mcc_caffe.serving.labelling import LabelSession
 from mcc_caffe.serving.run_lengths import encode_runs
 from tests.support.pictures import oriented_picture
@@ -38,7 +38,7 @@ def labels_of(sample: Sample, status: str = "done") -> Labels:
     return Labels(status=status, points=points, runs=tuple(encode_runs(mask)))
 
 
-def change(picture: OpenPicture, labels: Labels, revision: int | None = None) -> Change:
+def change(picture: OpenImage, labels: Labels, revision: int | None = None) -> Change:
     """Return a change of an opened picture."""
     return Change(
         revision=picture.revision if revision is None else revision,
@@ -50,7 +50,7 @@ def change(picture: OpenPicture, labels: Labels, revision: int | None = None) ->
 
 def keys_by_name(session: LabelSession) -> dict[str, str]:
     """Return {shown name: key} of all pictures that can be labelled."""
-    return {picture.name: picture.key for picture in session.overview().pictures}
+    return {picture.name: picture.key for picture in session.overview().images}
 
 
 def read_back(folder: pathlib.Path, *, upright: bool = False) -> list[dict[str, Sample]]:

@@ -1,14 +1,14 @@
-/** The dialog that asks whose labels of a picture count: this tab's or the server's. */
+/** The dialog that asks whose labels of an image count: this tab's or the server's. */
 
 import { element } from "../shared/dom.js";
-import { loadPicture } from "./server.js";
+import { loadImage } from "./server.js";
 
 /**
  * Ask about each of a saver's conflicts, one after the other.
  *
  * @param {import("./saver.js").Saver} saver
- * @param {(key: string, keepsMine: boolean) => Promise<void>} showSettled - shows the labels of a
- *     picture of which the conflict has ended.
+ * @param {(key: string, keepsMine: boolean) => Promise<void>} showSettled - shows the labels of an
+ *     image of which the conflict has ended.
  */
 export function listenToConflicts(saver, showSettled) {
   const dialog = element("conflict");
@@ -23,11 +23,11 @@ export function listenToConflicts(saver, showSettled) {
     if (dialog.open || !conflict) return;
     const { key, message, isFileChanged } = conflict;
     element("conflict-title").textContent = isFileChanged
-      ? "The picture has changed"
+      ? "The image has changed"
       : "Changed in another tab";
     element("conflict-message").textContent = problem || message;
     element("load-theirs").textContent = isFileChanged
-      ? "Load the picture"
+      ? "Load the image"
       : "Load the other labels";
     element("keep-mine").hidden = isFileChanged;
     element("load-theirs").onclick = () => settle(key, false);
@@ -36,12 +36,12 @@ export function listenToConflicts(saver, showSettled) {
     dialog.showModal();
   }
 
-  /** End a conflict between this tab's labels of a picture and those of the server. */
+  /** End a conflict between this tab's labels of an image and those of the server. */
   async function settle(key, keepsMine) {
     dialog.close("answered");
     let problem = "";
     try {
-      if (keepsMine) saver.keepMine(key, (await loadPicture(key)).revision);
+      if (keepsMine) saver.keepMine(key, (await loadImage(key)).revision);
       else saver.drop(key);
       await showSettled(key, keepsMine);
     } catch (error) {

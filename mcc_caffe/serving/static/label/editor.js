@@ -1,5 +1,5 @@
 /**
- * The picture that is open: its labels, their history, the chosen point and tool, and the view.
+ * The image that is open: its labels, their history, the chosen point and tool, and the view.
  *
  * Events: "change" when the labels have changed and are to be saved; "choose" when a point was
  * chosen; "tool" when a tool was; "view" when something is to be drawn anew, which is also the case
@@ -9,7 +9,7 @@
 
 import { KEYPOINT_COUNT } from "../shared/hand.js";
 import { History } from "./history.js";
-import { insidePicture, withMissing, withPoint } from "./labels.js";
+import { insideImage, withMissing, withPoint } from "./labels.js";
 import { MaskLayer } from "./mask_layer.js";
 import { View } from "./view.js";
 
@@ -17,14 +17,14 @@ const ZOOM = 1.25; // of one step
 
 export class Editor extends EventTarget {
   view = new View();
-  /** The picture as the server described it; null where none is open. */
-  picture = null;
+  /** The image as the server described it; null where none is open. */
   image = null;
+  pixels = null;
   mask = null;
   tool = "points";
   /** The index of the chosen point. */
   selected = 0;
-  /** The brush's width in the picture's pixels, and where it is; null where no picture is open. */
+  /** The brush's width in the image's pixels, and where it is; null where no image is open. */
   brushDiameter = 24;
   brushPosition = null;
   showsMask = true;
@@ -44,9 +44,9 @@ export class Editor extends EventTarget {
     return this.#isHeld || this.#isPainting;
   }
 
-  /** Whether the open picture is done, or not to be labelled. */
+  /** Whether the open image is done, or not to be labelled. */
   get isFinished() {
-    return this.picture !== null && this.labels.status !== "open";
+    return this.image !== null && this.labels.status !== "open";
   }
 
   get canUndo() {
@@ -58,22 +58,22 @@ export class Editor extends EventTarget {
   }
 
   /**
-   * Open a picture. `endGesture` comes before, so that no gesture goes on in another picture.
+   * Open an image. `endGesture` comes before, so that no gesture goes on in another image.
    *
-   * @param {object} picture - as the server describes it.
-   * @param {ImageBitmap} image - its pixels.
+   * @param {object} image - as the server describes it.
+   * @param {ImageBitmap} pixels - upright.
    * @param {object} labels - those that it has.
    */
-  open(picture, image, labels) {
-    this.image?.close();
-    const isSame = this.picture?.key === picture.key && this.picture.digest === picture.digest;
-    [this.picture, this.image] = [picture, image];
-    this.mask = new MaskLayer(picture);
+  open(image, pixels, labels) {
+    this.pixels?.close();
+    const isSame = this.image?.key === image.key && this.image.digest === image.digest;
+    [this.image, this.pixels] = [image, pixels];
+    this.mask = new MaskLayer(image);
     this.mask.setRuns(labels.runs);
     this.#history = new History(labels);
     if (!isSame) {
-      this.brushPosition = [picture.width / 2, picture.height / 2];
-      this.view.show(picture);
+      this.brushPosition = [image.width / 2, image.height / 2];
+      this.view.show(image);
     }
     this.#tell("view");
   }
@@ -99,7 +99,7 @@ export class Editor extends EventTarget {
 
   /** Show the chosen point at (x, y) while it is dragged; `endMove` makes it a change. */
   movePoint(x, y) {
-    const position = insidePicture(x, y, this.picture);
+    const position = insideImage(x, y, this.image);
     this.#moved = withPoint(this.#history.current, this.selected, ...position);
     this.#tell("view");
   }
@@ -112,7 +112,7 @@ export class Editor extends EventTarget {
   /** Move the chosen point by some pixels. Steps that follow each other are undone together. */
   stepPoint(x, y) {
     const point = this.labels.points[this.selected];
-    const position = insidePicture(point.x + x, point.y + y, this.picture);
+    const position = insideImage(point.x + x, point.y + y, this.image);
     this.#change(withPoint(this.labels, this.selected, ...position), `step ${this.selected}`);
     this.#revealPoint();
   }
@@ -155,7 +155,7 @@ export class Editor extends EventTarget {
 
   /** Move the brush without painting. */
   moveBrush(x, y) {
-    this.brushPosition = insidePicture(x, y, this.picture);
+    this.brushPosition = insideImage(x, y, this.image);
     this.#tell("view");
   }
 
@@ -178,7 +178,7 @@ export class Editor extends EventTarget {
     this.#tell("view");
   }
 
-  /** Show the whole picture. */
+  /** Show the whole image. */
   fit() {
     this.view.fit();
     this.#tell("view");
@@ -188,7 +188,7 @@ export class Editor extends EventTarget {
     this.#change({ ...this.labels, status });
   }
 
-  /** Take back that the picture is done or not to be labelled. */
+  /** Take back that the image is done or not to be labelled. */
   reopen() {
     if (this.isFinished) this.setStatus("open");
   }
@@ -201,7 +201,7 @@ export class Editor extends EventTarget {
 
   /** Start again from the net's answer; this can be undone. */
   restart() {
-    this.#change({ ...this.picture.first_labels });
+    this.#change({ ...this.image.first_labels });
     this.mask.setRuns(this.labels.runs);
     this.#tell("view");
   }

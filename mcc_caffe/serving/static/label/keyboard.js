@@ -1,14 +1,14 @@
 /**
- * The keys of the page. They act while the picture has the focus, so that they keep their own
- * meaning on all else; Ctrl Z and Ctrl Y act everywhere. What was clicked gives the focus back to
- * the picture.
+ * The keys of the page. They act while the image has the focus, so that they keep their own meaning
+ * on all else; Ctrl Z and Ctrl Y act everywhere. What was clicked gives the focus back to the
+ * image.
  */
 
-const STEP = 1; // pixels of the picture
+const STEP = 1; // pixels of the image
 const LONG_STEP = 10;
 const SINGLE_KEYS = ["enter", " ", "m", "n", "p", "x"]; // which act once while they are held
 const CONTROLS = "button, summary, input, label";
-// After these a person goes on in the picture. Next, Done and No hand are pressed again and again.
+// After these a person goes on in the image. Next, Done and No hand are pressed again and again.
 const CHOICES = "[data-tool], li button";
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -37,15 +37,15 @@ export function listenToKeys(canvas, editor, actions) {
   };
 
   document.addEventListener("keydown", (event) => {
-    const isOnPicture = event.target === canvas;
+    const isOnImage = event.target === canvas;
     const key = event.key.toLowerCase();
-    if (event.repeat && (key === "enter" || (isOnPicture && SINGLE_KEYS.includes(key)))) {
+    if (event.repeat && (key === "enter" || (isOnImage && SINGLE_KEYS.includes(key)))) {
       event.preventDefault(); // Enter also on a button, which it would press again
       return;
     }
-    if (!editor.picture || event.altKey || event.target.closest("dialog")) return;
+    if (!editor.image || event.altKey || event.target.closest("dialog")) return;
     const hasControl = event.ctrlKey || event.metaKey;
-    const action = hasControl ? withControl(event, key) : isOnPicture && plain(event, key);
+    const action = hasControl ? withControl(event, key) : isOnImage && plain(event, key);
     if (!action) return;
     event.preventDefault();
     // The key would change what is being dragged or painted, such as its tool or its point.

@@ -1,15 +1,15 @@
 /**
- * The labels of a picture, as the server has them: {status, points, runs}. They are never changed;
+ * The labels of an image, as the server has them: {status, points, runs}. They are never changed;
  * each function returns new ones.
  */
 
 import { FINGERS, NAMES } from "../shared/hand.js";
 
-// As in mcc_caffe/core/keypoint_labels.py: of a hand that the picture's corner cuts, a few points
-// may lie in its second pixel.
+// As in mcc_caffe/core/keypoint_labels.py: of a hand that the image's corner cuts, a few points may
+// lie in its second pixel.
 const MANY_POINTS = 5;
 
-/** What a person reads of a picture's status. */
+/** What a person reads of an image's status. */
 export const STATUS_WORDS = { open: "to be labelled", done: "done", none: "not to be labelled" };
 
 const JOINTS = { 1: "base", 2: "second joint", 3: "third joint", 4: "tip" };
@@ -28,8 +28,8 @@ function replacePoint(labels, index, point) {
   return { ...labels, points: labels.points.map((old, k) => (k === index ? point : old)) };
 }
 
-/** Return the position nearest to (x, y) that lies in a picture, rounded to hundredths. */
-export function insidePicture(x, y, { width, height }) {
+/** Return the position nearest to (x, y) that lies in an image, rounded to hundredths. */
+export function insideImage(x, y, { width, height }) {
   const limit = (value, last) => Math.round(100 * Math.min(Math.max(value, 0), last)) / 100;
   return [limit(x, width - 1), limit(y, height - 1)];
 }
@@ -45,7 +45,7 @@ export function findGap(labels) {
   }
   const limit = placed.length >= MANY_POINTS ? 2 : 1;
   if (placed.length > 1 && placed.every(({ x, y }) => x <= limit && y <= limit)) {
-    return "All points lie in the picture's left top corner: drag them to their joints.";
+    return "All points lie in the image's left top corner: drag them to their joints.";
   }
   return "";
 }

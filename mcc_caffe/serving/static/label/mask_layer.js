@@ -1,4 +1,4 @@
-/** The mask of the open picture at full resolution, and the tinted canvas that shows it. */
+/** The mask of the open image at full resolution, and the tinted canvas that shows it. */
 
 import { MASK_COLOUR } from "../shared/hand.js";
 import { decodeRuns, encodeRuns } from "./runs.js";
@@ -14,7 +14,7 @@ export class MaskLayer {
   #canvas;
   #context;
 
-  /** @param {{width: number, height: number}} picture */
+  /** @param {{width: number, height: number}} image */
   constructor({ width, height }) {
     [this.#width, this.#height] = [width, height];
     this.#mask = new Uint8Array(width * height);
@@ -40,7 +40,7 @@ export class MaskLayer {
   /**
    * Paint or erase a straight stroke with round ends.
    *
-   * @param {number[]} from - x, y in the picture's pixels.
+   * @param {number[]} from - x, y in the image's pixels.
    * @param {number[]} to
    * @param {number} diameter - in pixels.
    * @param {0 | 1} value - 1 paints, 0 erases.
@@ -67,7 +67,7 @@ export class MaskLayer {
     this.#redraw(left, top, right - left + 1, bottom - top + 1);
   }
 
-  /** Draw the tint; the context's transform maps pixels of the picture to its canvas. */
+  /** Draw the tint; the context's transform maps pixels of the image to its canvas. */
   draw(context) {
     context.imageSmoothingEnabled = false;
     const [width, height] = [this.#canvas.width * this.#step, this.#canvas.height * this.#step];
@@ -80,8 +80,8 @@ export class MaskLayer {
     const [left, top] = [Math.floor(x / step), Math.floor(y / step)];
     const right = Math.min(Math.ceil((x + width) / step), this.#canvas.width);
     const bottom = Math.min(Math.ceil((y + height) / step), this.#canvas.height);
-    const image = new ImageData(right - left, bottom - top);
-    const pixels = new Uint32Array(image.data.buffer);
+    const rectangle = new ImageData(right - left, bottom - top);
+    const pixels = new Uint32Array(rectangle.data.buffer);
     const [red, green, blue] = MASK_COLOUR;
     const tint = new Uint32Array(new Uint8ClampedArray([red, green, blue, OPACITY]).buffer)[0];
     let index = 0;
@@ -91,6 +91,6 @@ export class MaskLayer {
         index += 1;
       }
     }
-    this.#context.putImageData(image, left, top);
+    this.#context.putImageData(rectangle, left, top);
   }
 }

@@ -1,11 +1,11 @@
-/** Draws the open picture on the page's canvas: its pixels, mask, bones, points and the brush. */
+/** Draws the open image on the page's canvas: its pixels, mask, bones, points and the brush. */
 
 import { keypointCss, SKELETON } from "../shared/hand.js";
 
 const POINT_RADIUS = 6; // CSS pixels
 const CHOSEN_RADIUS = 11;
 const BONE_WIDTH = 2.5;
-const SHARP_FROM = 3; // CSS pixels for one of the picture, from which pixels are shown as squares
+const SHARP_FROM = 3; // CSS pixels for one of the image, from which pixels are shown as squares
 
 /**
  * Draw everything.
@@ -14,16 +14,16 @@ const SHARP_FROM = 3; // CSS pixels for one of the picture, from which pixels ar
  * @param {import("./editor.js").Editor} editor
  */
 export function paint(canvas, editor) {
-  const { picture, view } = editor;
+  const { image, view } = editor;
   const density = canvas.width / canvas.clientWidth;
   const context = canvas.getContext("2d");
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
-  if (!picture) return;
+  if (!image) return;
   const scale = density * view.scale;
   context.setTransform(scale, 0, 0, scale, density * view.x, density * view.y);
   context.imageSmoothingEnabled = view.scale < SHARP_FROM;
-  context.drawImage(editor.image, 0, 0);
+  context.drawImage(editor.pixels, 0, 0);
   if (editor.showsMask) editor.mask.draw(context);
   context.setTransform(density, 0, 0, density, 0, 0);
   if (editor.showsPoints) drawPoints(context, editor);

@@ -1,8 +1,8 @@
 /**
  * Mouse, pen and fingers on the canvas.
  *
- * One pointer drags a point, paints, or moves the picture where no point is near; two fingers, the
- * middle button or the wheel zoom and move the picture in every tool. A pointer that does not leave
+ * One pointer drags a point, paints, or moves the image where no point is near; two fingers, the
+ * middle button or the wheel zoom and move the image in every tool. A pointer that does not leave
  * its place only chooses a point.
  */
 
@@ -20,10 +20,10 @@ export function listenToPointer(canvas, editor, redraw) {
   const pointers = new Map(); // {id: [x, y] on the canvas}
   let action = null; // "hold" and then "point", "stroke", "pan" or "pinch"
   let start = [0, 0]; // where the pointer that holds a point came down
-  let offset = [0, 0]; // from the pointer to the grabbed point, in the picture's pixels
+  let offset = [0, 0]; // from the pointer to the grabbed point, in the image's pixels
 
   canvas.addEventListener("pointerdown", (event) => {
-    if (!editor.picture || pointers.size === 2) return;
+    if (!editor.image || pointers.size === 2) return;
     if (event.button !== LEFT_BUTTON && event.button !== MIDDLE_BUTTON) return;
     canvas.focus({ preventScroll: true });
     capture(canvas, event.pointerId);
@@ -39,18 +39,18 @@ export function listenToPointer(canvas, editor, redraw) {
   });
 
   canvas.addEventListener("pointermove", (event) => {
-    if (!editor.picture) return;
+    if (!editor.image) return;
     const position = positionOf(event);
     const before = pointers.get(event.pointerId);
     if (!before) {
-      if (editor.tool !== "points") editor.moveBrush(...editor.view.toPicture(...position));
+      if (editor.tool !== "points") editor.moveBrush(...editor.view.toImage(...position));
       return;
     }
     if (action === "pinch") pinch(event.pointerId, before, position);
     else if (action === "pan") editor.view.pan(position[0] - before[0], position[1] - before[1]);
     pointers.set(event.pointerId, position);
     if (action === "hold" && hasLeft(event, position)) action = "point";
-    const [x, y] = editor.view.toPicture(...position);
+    const [x, y] = editor.view.toImage(...position);
     if (action === "point") editor.movePoint(x + offset[0], y + offset[1]);
     else if (action === "stroke") editor.strokeTo(x, y, false);
     redraw();
@@ -84,7 +84,7 @@ export function listenToPointer(canvas, editor, redraw) {
   /** Return what a pointer that has come down does from now on. */
   function begin(event, position) {
     if (event.button === MIDDLE_BUTTON) return "pan";
-    const [x, y] = editor.view.toPicture(...position);
+    const [x, y] = editor.view.toImage(...position);
     if (editor.tool !== "points") {
       editor.strokeTo(x, y, true);
       return "stroke";
@@ -103,7 +103,7 @@ export function listenToPointer(canvas, editor, redraw) {
     return Math.hypot(x - start[0], y - start[1]) >= (SLACK[event.pointerType] ?? SLACK.mouse);
   }
 
-  /** Zoom and move the picture by two fingers, of which one has moved. */
+  /** Zoom and move the image by two fingers, of which one has moved. */
   function pinch(id, before, position) {
     const [, other] = [...pointers].find(([otherId]) => otherId !== id);
     const middle = (point) => [(point[0] + other[0]) / 2, (point[1] + other[1]) / 2];

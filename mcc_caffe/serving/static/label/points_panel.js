@@ -26,8 +26,8 @@ export function makePointsPanel(list, missingButton, editor) {
   missingButton.addEventListener("click", () => editor.toggleMissing());
 
   return () => {
-    missingButton.disabled = !editor.picture;
-    if (!editor.picture) return;
+    missingButton.disabled = !editor.image;
+    if (!editor.image) return;
     const { points } = editor.labels;
     buttons.forEach((button, index) => {
       const isChosen = index === editor.selected;

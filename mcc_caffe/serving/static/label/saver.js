@@ -1,9 +1,9 @@
 /**
- * Sends changes to the server until each is saved: those of one picture one at a time and in their
- * order. A picture whose changes cannot be saved does not hold back those of others.
+ * Sends changes to the server until each is saved: those of one image one at a time and in their
+ * order. An image whose changes cannot be saved does not hold back those of others.
  *
  * Events: "state" whenever `state` or `failures` changes; "saved" with {key, revision, status, note,
- * labels}; "conflict" where another tab has saved since, or the picture's file has changed: the
+ * labels}; "conflict" where another tab has saved since, or the image's file has changed: the
  * changes wait until `keepMine` or `drop`.
  */
 
@@ -15,7 +15,7 @@ const CONFLICT = 409;
 const FILE_CHANGED = 412;
 
 export class Saver extends EventTarget {
-  #revisions = new Map(); // of each picture, as far as this page knows
+  #revisions = new Map(); // of each image, as far as this page knows
   #waiting = new Map(); // {key: {digest, labels}}, not yet sent
   #blocked = new Map(); // {key: {digest, labels, status, message}}, in conflict or refused
   #sending = new Map(); // {key: change}, until there is an answer
@@ -52,27 +52,27 @@ export class Saver extends EventTarget {
     return !this.#waiting.size && !this.#sending.size && !this.#blocked.size;
   }
 
-  /** Whether changes of a picture are not saved yet. */
+  /** Whether changes of an image are not saved yet. */
   has(key) {
     return this.pending(key) !== undefined;
   }
 
-  /** Return what is not saved yet of a picture, {digest, labels}; undefined where all is. */
+  /** Return what is not saved yet of an image, {digest, labels}; undefined where all is. */
   pending(key) {
     return this.#waiting.get(key) ?? this.#blocked.get(key) ?? this.#sending.get(key);
   }
 
-  /** Return the revision of a picture that the next change starts from. */
+  /** Return the revision of an image that the next change starts from. */
   revision(key) {
     return this.#revisions.get(key);
   }
 
-  /** Take note of the revision of a picture that was loaded. */
+  /** Take note of the revision of an image that was loaded. */
   setRevision(key, revision) {
     this.#revisions.set(key, revision);
   }
 
-  /** Save labels; of one picture's the last ones count. */
+  /** Save labels; of one image's the last ones count. */
   put(key, digest, labels) {
     const queue = isConflict(this.#blocked.get(key)?.status) ? this.#blocked : this.#waiting;
     if (queue === this.#waiting) this.#blocked.delete(key);
@@ -81,7 +81,7 @@ export class Saver extends EventTarget {
     this.#run(key);
   }
 
-  /** Save the changes of a picture that is in conflict over the revision of the other tab. */
+  /** Save the changes of an image that is in conflict over the revision of the other tab. */
   keepMine(key, revision) {
     const { digest, labels } = this.#blocked.get(key);
     this.#blocked.delete(key);
@@ -89,7 +89,7 @@ export class Saver extends EventTarget {
     this.put(key, digest, labels);
   }
 
-  /** Forget the changes of a picture that are not saved. */
+  /** Forget the changes of an image that are not saved. */
   drop(key) {
     this.#blocked.delete(key);
     this.#waiting.delete(key);
@@ -104,7 +104,7 @@ export class Saver extends EventTarget {
     });
   }
 
-  /** Send the changes of a picture; those of other pictures do not wait for them. */
+  /** Send the changes of an image; those of other images do not wait for them. */
   async #run(key) {
     if (this.#sending.has(key)) return;
     while (this.#waiting.has(key)) {

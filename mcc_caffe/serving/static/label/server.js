@@ -13,34 +13,34 @@ export class ServerError extends Error {
   }
 }
 
-/** Return the state of all pictures, the least sure first. */
+/** Return the state of all images, the least sure first. */
 export function loadOverview() {
-  return request("pictures");
+  return request("images");
 }
 
-/** Return one picture's labels. */
-export function loadPicture(key) {
-  return request(`pictures/${key}`);
+/** Return one image's labels. */
+export function loadImage(key) {
+  return request(`images/${key}`);
 }
 
 /**
  * Save labels.
  *
- * @param {string} key - the picture's.
+ * @param {string} key - the image's.
  * @param {{revision: number, digest: string, token: string, labels: object}} change
  * @returns {Promise<{revision: number, status: string, note: string}>}
  */
 export function saveLabels(key, change) {
-  return request(`pictures/${key}`, {
+  return request(`images/${key}`, {
     method: "PUT",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(change),
   });
 }
 
-/** Return a picture's pixels, upright. */
-export async function loadImage({ key, digest }) {
-  return createImageBitmap(await fetchOrFail(`pictures/${key}/image?digest=${digest}`));
+/** Return an image's pixels, upright. */
+export async function loadPixels({ key, digest }) {
+  return createImageBitmap(await fetchOrFail(`images/${key}/pixels?digest=${digest}`));
 }
 
 async function request(path, options) {

@@ -1,4 +1,4 @@
-/** The tools: the buttons above the picture and Reopen, the brush's width, and what is shown. */
+/** The tools: the buttons above the image and Reopen, the brush's width, and what is shown. */
 
 import { element } from "../shared/dom.js";
 
@@ -39,7 +39,7 @@ export function makeToolbar(editor, actions) {
     element("undo").ariaDisabled = String(!editor.canUndo);
     element("redo").ariaDisabled = String(!editor.canRedo);
     element("reopen").ariaDisabled = String(!editor.isFinished);
-    for (const id of ["done", "none", "restart"]) element(id).disabled = !editor.picture;
+    for (const id of ["done", "none", "restart"]) element(id).disabled = !editor.image;
     element("width").value = editor.brushDiameter;
     for (const button of toolButtons) {
       button.ariaPressed = String(button.dataset.tool === editor.tool);

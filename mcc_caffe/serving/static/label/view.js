@@ -1,36 +1,36 @@
-/** Where the picture lies on the canvas: zoom and pan. Lengths are CSS pixels of the canvas. */
+/** Where the image lies on the canvas: zoom and pan. Lengths are CSS pixels of the canvas. */
 
-const LARGEST_SCALE = 40; // CSS pixels for one of the picture
-const FIT_SHARE = 0.96; // of the canvas, that the whole picture takes
+const LARGEST_SCALE = 40; // CSS pixels for one of the image
+const FIT_SHARE = 0.96; // of the canvas, that the whole image takes
 const REVEAL_MARGIN = 40; // CSS pixels from what is revealed to the canvas's border
 
 export class View {
-  /** CSS pixels for one of the picture. */
+  /** CSS pixels for one of the image. */
   scale = 1;
-  /** Where the picture's left-top corner lies. */
+  /** Where the image's left-top corner lies. */
   x = 0;
   y = 0;
   #canvas = { width: 1, height: 1 };
-  #picture = { width: 1, height: 1 };
+  #image = { width: 1, height: 1 };
   #isFitted = true;
 
-  /** Take note of the canvas's size. A picture that is shown whole stays so. */
+  /** Take note of the canvas's size. An image that is shown whole stays so. */
   resize(width, height) {
     this.#canvas = { width, height };
     if (this.#isFitted) this.fit();
   }
 
-  /** Show another picture, whole. */
+  /** Show another image, whole. */
   show({ width, height }) {
-    this.#picture = { width, height };
+    this.#image = { width, height };
     this.fit();
   }
 
-  /** Show the whole picture. */
+  /** Show the whole image. */
   fit() {
     this.scale = this.#fitScale();
-    this.x = (this.#canvas.width - this.scale * this.#picture.width) / 2;
-    this.y = (this.#canvas.height - this.scale * this.#picture.height) / 2;
+    this.x = (this.#canvas.width - this.scale * this.#image.width) / 2;
+    this.y = (this.#canvas.height - this.scale * this.#image.height) / 2;
     this.#isFitted = true;
   }
 
@@ -44,16 +44,16 @@ export class View {
     this.pan(0, 0);
   }
 
-  /** Move the picture; its centre cannot leave the canvas by more than its half. */
+  /** Move the image; its centre cannot leave the canvas by more than its half. */
   pan(x, y) {
-    const limit = (start, canvas, picture) =>
-      Math.min(Math.max(start, canvas / 2 - picture), canvas / 2);
-    this.x = limit(this.x + x, this.#canvas.width, this.scale * this.#picture.width);
-    this.y = limit(this.y + y, this.#canvas.height, this.scale * this.#picture.height);
+    const limit = (start, canvas, image) =>
+      Math.min(Math.max(start, canvas / 2 - image), canvas / 2);
+    this.x = limit(this.x + x, this.#canvas.width, this.scale * this.#image.width);
+    this.y = limit(this.y + y, this.#canvas.height, this.scale * this.#image.height);
     this.#isFitted = false;
   }
 
-  /** Move an enlarged picture just so far that one of its pixels lies on the canvas. */
+  /** Move an enlarged image just so far that one of its pixels lies on the canvas. */
   reveal(x, y) {
     if (this.#isFitted) return;
     const shift = (position, length) =>
@@ -62,8 +62,8 @@ export class View {
     this.pan(shift(canvasX, this.#canvas.width), shift(canvasY, this.#canvas.height));
   }
 
-  /** Return the picture's pixel, with fractions, at (x, y) of the canvas. */
-  toPicture(x, y) {
+  /** Return the image's pixel, with fractions, at (x, y) of the canvas. */
+  toImage(x, y) {
     return [(x - this.x) / this.scale - 0.5, (y - this.y) / this.scale - 0.5];
   }
 
@@ -73,7 +73,7 @@ export class View {
   }
 
   #fitScale() {
-    const { width, height } = this.#picture;
+    const { width, height } = this.#image;
     return Math.min(
       (FIT_SHARE * this.#canvas.width) / width,
       (FIT_SHARE * this.#canvas.height) / height,

@@ -3,13 +3,13 @@
 import { element, setText } from "../shared/dom.js";
 import { reasonOf } from "../shared/errors.js";
 import { NAMES } from "../shared/hand.js";
-import { pictureWindow } from "../shared/letterbox.js";
+import { imageWindow } from "../shared/letterbox.js";
 import { Network } from "../shared/network.js";
 import { nextWindow } from "./following.js";
 import { Pace } from "./pace.js";
 import { isHandPresent, presence } from "./presence.js";
 import { reportJson, reportName } from "./report.js";
-import { firstPicture, listCameras, openCamera, openFile } from "./sources.js";
+import { firstImage, listCameras, openCamera, openFile } from "./sources.js";
 import { draw } from "./view.js";
 
 const STATUS_MILLISECONDS = 1500; // between two statements of the status, for screen readers
@@ -25,10 +25,10 @@ let network = null;
 let waitingFiles = []; // that were dropped or pasted before the network was there
 let pace = null;
 let source = null;
-/** What is on the canvas: {picture, answer, name, note}, or null. */
+/** What is on the canvas: {image, answer, name, note}, or null. */
 let shown = null;
 let frameTimes = [];
-let isHandShown = null; // as the status says of a moving picture
+let isHandShown = null; // as the status says of a moving source
 let statusTime = 0;
 let heldUntil = 0; // as performance.now() counts; until then frames leave the status as it is
 let openings = 0; // so far; of two that overlap the later one counts
@@ -47,7 +47,7 @@ async function start() {
   controls.threshold.value = network.model.threshold;
   showThreshold();
   controls.camera.disabled = controls.file.disabled = false;
-  setStatus("The network is ready: start the camera, or open a picture or a clip.");
+  setStatus("The network is ready: start the camera, or open an image or a clip.");
   useFirst(waitingFiles);
 }
 
@@ -91,13 +91,13 @@ function connectDropping() {
     event.preventDefault();
     setDropping(false);
     if (event.dataTransfer.files.length === 0) {
-      showProblem(new Error("what was dropped is no file: save the picture first"));
+      showProblem(new Error("what was dropped is no file: save the image first"));
     }
     useFirst([...event.dataTransfer.files]);
   });
 }
 
-/** Open the first picture or clip of some files; before the network is there, `start` does it. */
+/** Open the first image or clip of some files; before the network is there, `start` does it. */
 function useFirst(files) {
   if (files.length === 0) return;
   if (!network) {
@@ -105,8 +105,8 @@ function useFirst(files) {
     return;
   }
   const isOne = files.length === 1;
-  const note = isOne ? "" : ` Of ${files.length} files the first picture or clip is shown.`;
-  use(() => openFile(firstPicture(files)), note);
+  const note = isOne ? "" : ` Of ${files.length} files the first image or clip is shown.`;
+  use(() => openFile(firstImage(files)), note);
 }
 
 /** Open a camera as openCamera does; where it fails, list those that there are. */
@@ -162,16 +162,16 @@ async function lookAtFrames(current) {
     const frame = await current.nextFrame();
     if (!frame || source !== current) return;
     const isFollowing = handWindow !== null && controls.follow.checked;
-    const window = isFollowing ? handWindow : pictureWindow(frame.width, frame.height);
+    const window = isFollowing ? handWindow : imageWindow(frame.width, frame.height);
     const size = isFollowing ? pace.size() : modelSize;
-    const { picture, answer } = await network.look(frame, window, size);
+    const { image, answer } = await network.look(frame, window, size);
     if (source !== current) {
-      picture.close();
+      image.close();
       return;
     }
     pace.note(size, answer.seconds.total);
     handWindow = nextWindow(answer, window, presenceIn(answer, threshold));
-    show(picture, answer);
+    show(image, answer);
   } while (current.isMoving);
 }
 
@@ -194,9 +194,9 @@ async function setPaused(isPaused) {
   await source?.setPaused(isPaused);
 }
 
-function show(picture, answer) {
-  shown?.picture.close();
-  shown = { picture, answer, name: source.name, note: source.note };
+function show(image, answer) {
+  shown?.image.close();
+  shown = { image, answer, name: source.name, note: source.note };
   controls.copy.disabled = controls.save.disabled = false;
   redraw();
   showSpeed(answer);
@@ -206,7 +206,7 @@ function redraw() {
   if (!shown) return;
   const threshold = Number(controls.threshold.value);
   const present = presenceIn(shown.answer, threshold);
-  draw(element("view"), shown.picture, shown.answer, present, {
+  draw(element("view"), shown.image, shown.answer, present, {
     mask: controls.mask.checked,
     skeleton: controls.skeleton.checked,
     heatmaps: controls.heatmaps.checked,
@@ -221,7 +221,7 @@ function redraw() {
   element("view").ariaLabel = text;
   if (source?.hasEnded) return; // its last answers come after onEnd has said so
   if (source?.isMoving && performance.now() < heldUntil) return;
-  // Of a moving picture only what lasts is said, as screen readers read the status aloud.
+  // Of a moving source only what lasts is said, as screen readers read the status aloud.
   setStatus((source?.isMoving ? movingStatus(isHand) : text) + shown.note);
 }
 
@@ -287,7 +287,7 @@ async function copyReport() {
     holdStatus("The keypoints are in the clipboard.");
   } catch (error) {
     heldUntil = 0;
-    redraw(); // the status says again what the picture shows, not what an earlier copy did
+    redraw(); // the status says again what the image shows, not what an earlier copy did
     showProblem(error);
   }
 }
@@ -324,7 +324,7 @@ function setStatus(text) {
   setText(element("status"), text);
 }
 
-/** Say what a button has done; the frames of a moving picture leave it there for a while. */
+/** Say what a button has done; the frames of a moving source leave it there for a while. */
 function holdStatus(text) {
   showProblem(null);
   heldUntil = performance.now() + HELD_MILLISECONDS;

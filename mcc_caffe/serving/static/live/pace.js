@@ -1,12 +1,12 @@
 /**
  * Chooses the side of the network's input of a followed hand, so that enough frames a second are
- * looked at: a slow machine gets a smaller input. A whole picture gets the model's own.
+ * looked at: a slow machine gets a smaller input. A whole image gets the model's own.
  */
 
 const FRAME_SECONDS = 0.058; // of the worker; the page itself takes some more for each frame
 const STEP = 16; // pixels between two sides
-// At this part of the model's own side a followed hand is found as well as it is in the whole
-// picture at the model's own; in a smaller input clearly less well.
+// At this part of the model's own side a followed hand is found as well as it is in the whole image
+// at the model's own; in a smaller input clearly less well.
 const SMALLEST_PART = 5 / 6;
 // A larger input is taken only where it would take this part of the time, so that noise in the
 // measured time does not change the input at every frame.

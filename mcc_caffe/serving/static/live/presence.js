@@ -1,7 +1,7 @@
 /** Tells which keypoints are present, as mcc_caffe/inference/presence.py does. */
 
 /**
- * Return whether each keypoint is present: surer than the threshold, in a picture whose score says
+ * Return whether each keypoint is present: surer than the threshold, in an image whose score says
  * that it shows a hand.
  *
  * @param {number[][]} keypoints - 21 of [x, y, confidence].

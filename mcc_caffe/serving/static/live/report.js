@@ -8,7 +8,7 @@ import { isHandPresent, score } from "./presence.js";
 
 const PROGRAM = "mcc_caffe.web";
 
-/** Return the name of a picture's report: that of the picture, without what browsers change. */
+/** Return the name of an image's report: that of the image, without what browsers change. */
 export function reportName(name) {
   const stem = name.replace(/\.[^.]*$/, "").replace(/[\p{C}"*/:<>?\\|]/gu, "_");
   return `${stem.replace(/^[\s.~]+|\s+$/g, "") || "keypoints"}.json`;
@@ -43,19 +43,19 @@ export function reportJson(answer, { name, present, engine, weights }) {
 }
 
 /**
- * Return the box of the mask above 0.5, in pixels of the picture; null where no part of the picture
- * is in the mask, as what lies beside the picture does not count.
+ * Return the box of the mask above 0.5, in pixels of the image; null where no part of the image is
+ * in the mask, as what lies beside the image does not count.
  */
 function maskBox({ mask, cells, map, width, height }) {
   const size = STRIDE * cells;
   const probability = upsample(mask, cells);
-  const inputToPicture = invert(map);
+  const inputToImage = invert(map);
   const content = contentOf(map, width, height, size);
   const points = [];
   for (let inputY = content.y; inputY < content.y + content.height; inputY += 1) {
     for (let inputX = content.x; inputX < content.x + content.width; inputX += 1) {
       if (probability[inputY * size + inputX] <= 0.5) continue;
-      const [x, y] = apply(inputToPicture, inputX, inputY).map(Math.round);
+      const [x, y] = apply(inputToImage, inputX, inputY).map(Math.round);
       if (x >= 0 && x < width && y >= 0 && y < height) points.push([x, y]);
     }
   }

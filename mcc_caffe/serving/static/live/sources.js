@@ -1,5 +1,5 @@
 /**
- * Where pictures come from: a file, a clip, or a camera.
+ * Where frames come from: an image, a clip, or a camera.
  *
  * A source has: name; isMoving; isCamera; nextFrame(), which returns an ImageBitmap, or null where
  * the source has been closed meanwhile, and throws where a camera gives no more; close(); and,
@@ -10,22 +10,22 @@
 import { reasonOf } from "../shared/errors.js";
 import { uprightBitmap } from "./webp.js";
 
-/** Return the first of some files that is a picture or a clip, or else the first. */
-export function firstPicture(files) {
+/** Return the first of some files that is an image or a clip, or else the first. */
+export function firstImage(files) {
   return files.find(({ type }) => /^(image|video)\//.test(type)) ?? files[0];
 }
 
-/** Open a picture or a clip. */
+/** Open an image or a clip. */
 export async function openFile(file) {
   const name = file.name || "pasted file";
   if (file.type.startsWith("video/")) return openClip(file, name);
   try {
     // As cv2 reads it: upright, and without a change of colours by a profile.
-    const picture = await uprightBitmap(file, { colorSpaceConversion: "none" });
-    return new Picture(name, picture);
+    const image = await uprightBitmap(file, { colorSpaceConversion: "none" });
+    return new StillImage(name, image);
   } catch {
     if (file.type.startsWith("image/")) {
-      throw new Error(`${name} cannot be read as a picture: try JPEG or PNG`);
+      throw new Error(`${name} cannot be read as an image: try JPEG or PNG`);
     }
     return openClip(file, name);
   }
@@ -43,13 +43,13 @@ async function openClip(file, name) {
     URL.revokeObjectURL(url);
     const problem = file.type.startsWith("video/")
       ? "cannot be played here: try a clip in MP4 (H.264) or WebM"
-      : "is no picture or clip: open a picture or a clip";
+      : "is no image or clip: open an image or a clip";
     throw new Error(`${name} ${problem}`);
   }
   if (video.videoWidth === 0) {
     video.pause();
     URL.revokeObjectURL(url);
-    throw new Error(`${name} has no picture: open a picture or a clip`);
+    throw new Error(`${name} has no frames: open an image or a clip`);
   }
   const clip = new Moving(name, video, () => URL.revokeObjectURL(url));
   video.addEventListener("ended", () => clip.onEnd());
@@ -90,7 +90,7 @@ export async function openCamera(deviceId) {
   camera.isCamera = true;
   camera.deviceId = tracks[0].getSettings().deviceId;
   tracks[0].addEventListener("ended", () =>
-    camera.fail(new Error("the camera gives no more pictures: plug it in, and start it again")),
+    camera.fail(new Error("the camera gives no more frames: plug it in, and start it again")),
   );
   return camera;
 }
@@ -106,13 +106,13 @@ export async function listCameras() {
 function cameraProblem(error) {
   const known = {
     NotAllowedError: "the camera was refused: allow it in the browser's settings",
-    NotFoundError: "no camera was found: plug one in, or open a picture",
+    NotFoundError: "no camera was found: plug one in, or open an image",
     NotReadableError: "the camera is in use: end the other program that uses it",
     OverconstrainedError: "the camera is not there any more: plug it in, or choose another",
   };
   return (
     known[error.name] ??
-    `the camera could not be started (${reasonOf(error)}): open a picture instead`
+    `the camera could not be started (${reasonOf(error)}): open an image instead`
   );
 }
 
@@ -123,23 +123,23 @@ function newVideo() {
   return video;
 }
 
-class Picture {
+class StillImage {
   isMoving = false;
   isCamera = false;
-  #picture;
+  #image;
 
-  constructor(name, picture) {
-    [this.name, this.#picture] = [name, picture];
+  constructor(name, image) {
+    [this.name, this.#image] = [name, image];
   }
 
   async nextFrame() {
-    const picture = this.#picture;
-    this.#picture = null;
-    return picture;
+    const image = this.#image;
+    this.#image = null;
+    return image;
   }
 
   close() {
-    this.#picture?.close();
+    this.#image?.close();
   }
 }
 
@@ -172,7 +172,7 @@ class Moving {
       return await createImageBitmap(this.#video);
     } catch (error) {
       if (this.isCamera) throw error;
-      throw new Error(`${this.name} shows no picture: open another clip, or make it anew`);
+      throw new Error(`${this.name} shows no frame: open another clip, or make it anew`);
     }
   }
 

@@ -8,7 +8,7 @@ const TURNS = {
   5: [0, 1, 1, 0], 6: [0, 1, -1, 0], 7: [0, -1, -1, 0], 8: [0, -1, 1, 0],
 };
 
-/** Do as createImageBitmap does with a picture's file, but turn WebP, too. */
+/** Do as createImageBitmap does with an image's file, but turn WebP, too. */
 export async function uprightBitmap(file, options) {
   const start = new DataView(await file.slice(0, 12).arrayBuffer());
   if (!/^RIFF[^]{4}WEBP$/.test(textAt(start, 0, 12))) return createImageBitmap(file, options);

@@ -10,7 +10,7 @@ export function scaleAndShift(scaleX, scaleY, shiftX, shiftY) {
   return { a: scaleX, b: 0, c: 0, d: scaleY, e: shiftX, f: shiftY };
 }
 
-/** Return the map that turns a picture about its centre, counter-clockwise as one sees it. */
+/** Return the map that turns an image about its centre, counter-clockwise as one sees it. */
 export function turnAboutCentre(degrees, width, height) {
   const [cos, sin] = [Math.cos((degrees * Math.PI) / 180), Math.sin((degrees * Math.PI) / 180)];
   const [x, y] = [(width - 1) / 2, (height - 1) / 2];

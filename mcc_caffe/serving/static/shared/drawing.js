@@ -1,7 +1,7 @@
 /**
- * Draws what the network says over a picture, in the colours of mcc_caffe/core/drawing.py.
+ * Draws what the network says over an image, in the colours of mcc_caffe/core/drawing.py.
  *
- * Every function draws in the picture's pixels: the context's transform maps them to its canvas.
+ * Every function draws in the image's pixels: the context's transform maps them to its canvas.
  * There the centre of pixel x lies at x + 0.5.
  */
 
@@ -16,9 +16,9 @@ const MASK_EDGE = 0.1; // probability either side of 0.5 over which the tint fad
  * Draw the keypoints that are present and the bones between them.
  *
  * @param {CanvasRenderingContext2D} context
- * @param {number[][]} keypoints - 21 of [x, y, ...] in the picture's pixels.
+ * @param {number[][]} keypoints - 21 of [x, y, ...] in the image's pixels.
  * @param {boolean[]} present - 21.
- * @param {number} width - of a bone, in the picture's pixels.
+ * @param {number} width - of a bone, in the image's pixels.
  */
 export function drawSkeleton(context, keypoints, present, width) {
   context.save();
@@ -46,26 +46,26 @@ export function drawSkeleton(context, keypoints, present, width) {
 export function drawMask(context, { mask, cells, map }) {
   const size = STRIDE * cells;
   const probability = upsample(mask, cells);
-  const image = new ImageData(size, size);
+  const overlay = new ImageData(size, size);
   const [red, green, blue] = MASK_COLOUR;
   for (let i = 0, at = 0; i < probability.length; i += 1, at += 4) {
     const opacity = (probability[i] - 0.5 + MASK_EDGE) / (2 * MASK_EDGE);
     if (opacity <= 0) continue;
-    image.data[at] = red;
-    image.data[at + 1] = green;
-    image.data[at + 2] = blue;
-    image.data[at + 3] = 255 * MASK_OPACITY * Math.min(opacity, 1);
+    overlay.data[at] = red;
+    overlay.data[at + 1] = green;
+    overlay.data[at + 2] = blue;
+    overlay.data[at + 3] = 255 * MASK_OPACITY * Math.min(opacity, 1);
   }
-  drawThrough(context, image, map, 1);
+  drawThrough(context, overlay, map, 1);
 }
 
-/** Darken the picture and draw, at each place, the strongest heatmap in its finger's colour. */
+/** Darken the image and draw, at each place, the strongest heatmap in its finger's colour. */
 export function drawHeatmaps(context, { heatmaps, cells, map, width, height }) {
   context.save();
   context.fillStyle = "rgb(0 0 0 / 0.55)";
   context.fillRect(0, 0, width, height);
   context.restore();
-  const image = new ImageData(cells, cells);
+  const overlay = new ImageData(cells, cells);
   const count = cells * cells;
   for (let cell = 0; cell < count; cell += 1) {
     let strongest = 0;
@@ -74,15 +74,15 @@ export function drawHeatmaps(context, { heatmaps, cells, map, width, height }) {
     }
     const heat = Math.min(Math.max(heatmaps[strongest * count + cell], 0), 1);
     const colour = keypointColour(strongest).map((value) => 0.5 * value + 127);
-    image.data.set([...colour, 255 * heat], 4 * cell);
+    overlay.data.set([...colour, 255 * heat], 4 * cell);
   }
-  drawThrough(context, image, map, STRIDE);
+  drawThrough(context, overlay, map, STRIDE);
 }
 
-/** Draw an image over the picture; its pixels are `pixelSize` pixels of the input wide. */
-function drawThrough(context, image, map, pixelSize) {
-  const canvas = new OffscreenCanvas(image.width, image.height);
-  canvas.getContext("2d").putImageData(image, 0, 0);
+/** Draw an overlay, whose pixels are `pixelSize` pixels of the input wide, on the image. */
+function drawThrough(context, overlay, map, pixelSize) {
+  const canvas = new OffscreenCanvas(overlay.width, overlay.height);
+  canvas.getContext("2d").putImageData(overlay, 0, 0);
   context.save();
   context.imageSmoothingQuality = "high";
   // The centre of pixel 0 lies at 0.5 of a canvas, and at 0 in the map.

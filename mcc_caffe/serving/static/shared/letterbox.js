@@ -1,8 +1,8 @@
 /**
- * Makes the network's input of a part of a picture, as mcc_caffe/inference/pyramid.py does.
+ * Makes the network's input of a part of an image, as mcc_caffe/inference/pyramid.py does.
  *
  * The centres of pixels have integer coordinates. A map is an affine one (affine.js). A window
- * {x, y, width, height, turn} is a part of the picture turned about its centre by `turn` degrees,
+ * {x, y, width, height, turn} is a part of the image turned about its centre by `turn` degrees,
  * counter-clockwise, as a Look of mcc_caffe/inference/looks.py is.
  */
 
@@ -18,23 +18,23 @@ import {
 
 const GREY = 128;
 const PIXEL_SCALE = 256;
-// A reduced picture keeps at least so many pixels to one of the input.
+// A reduced image keeps at least so many pixels to one of the input.
 const PIXELS_PER_INPUT_PIXEL = 4;
-const SMALLEST_SIDE = 32; // pixels, of a reduced picture
+const SMALLEST_SIDE = 32; // pixels, of a reduced image
 
-// The map of a halved picture's pixels to the picture's.
+// The map of a halved image's pixels to the image's.
 const FROM_HALF = scaleAndShift(2, 2, 0.5, 0.5);
 
-/** Return the window that is all of a picture. */
-export function pictureWindow(width, height) {
+/** Return the window that is all of an image. */
+export function imageWindow(width, height) {
   return { x: 0, y: 0, width, height, turn: 0 };
 }
 
 /**
- * Return the map of a picture's pixels to the letterboxed input of a window.
+ * Return the map of an image's pixels to the letterboxed input of a window.
  *
  * @param {{x, y, width, height, turn}} window
- * @param {number} width, height - of the picture in pixels.
+ * @param {number} width, height - of the image in pixels.
  * @param {number} size - m, the side of the input in pixels.
  */
 export function windowMap(window, width, height, size) {
@@ -44,7 +44,7 @@ export function windowMap(window, width, height, size) {
 }
 
 /**
- * Return the upright box {x, y, width, height} around what an input shows of the picture, in input
+ * Return the upright box {x, y, width, height} around what an input shows of the image, in input
  * pixels. Keypoints are looked for only there.
  */
 export function contentOf(map, width, height, size) {
@@ -61,19 +61,19 @@ export function contentOf(map, width, height, size) {
 /**
  * Make the network's input of a window.
  *
- * @param {CanvasImageSource} picture
- * @param {number} width, height - of the picture in pixels.
- * @param {object} map - of the picture's pixels to input pixels.
+ * @param {CanvasImageSource} image
+ * @param {number} width, height - of the image in pixels.
+ * @param {object} map - of the image's pixels to input pixels.
  * @param {number} size - m, the side of the input in pixels.
  * @returns {Float32Array} (3, m, m) of (BGR - 128) / 256; empty pixels are 0.
  */
-export function networkInput(picture, width, height, map, size) {
-  const part = readPart(picture, width, height, map, size);
+export function networkInput(image, width, height, map, size) {
+  const part = readPart(image, width, height, map, size);
   return warp(averageSteps(part), size);
 }
 
 /** Return a box of pixels around what an input shows, halved as pyramid.py does, and their map. */
-function readPart(picture, width, height, map, size) {
+function readPart(image, width, height, map, size) {
   const factor = Math.min(
     shrinkFactor(map) / PIXELS_PER_INPUT_PIXEL,
     Math.min(width, height) / SMALLEST_SIDE,
@@ -85,9 +85,9 @@ function readPart(picture, width, height, map, size) {
     // At exactly half the size, linear interpolation is the mean of four pixels.
     context.imageSmoothingQuality = "low";
     context.drawImage(
-      picture, 0, 0, 2 * halfWidth, 2 * halfHeight, 0, 0, halfWidth, halfHeight,
+      image, 0, 0, 2 * halfWidth, 2 * halfHeight, 0, 0, halfWidth, halfHeight,
     );
-    [picture, width, height] = [context.canvas, halfWidth, halfHeight];
+    [image, width, height] = [context.canvas, halfWidth, halfHeight];
     map = compose(FROM_HALF, map);
   }
   // Rounded as geometry.warp does; the part begins where a square that is averaged begins.
@@ -98,7 +98,7 @@ function readPart(picture, width, height, map, size) {
   const [top, bottom] = alignedRange(box.top, box.bottom, step, height);
   const context = whiteCanvas(right - left, bottom - top, { willReadFrequently: true });
   context.drawImage(
-    picture, left, top, right - left, bottom - top, 0, 0, right - left, bottom - top,
+    image, left, top, right - left, bottom - top, 0, 0, right - left, bottom - top,
   );
   return {
     pixels: context.getImageData(0, 0, right - left, bottom - top).data,
@@ -109,7 +109,7 @@ function readPart(picture, width, height, map, size) {
   };
 }
 
-/** Return a drawing context on white, which stands behind transparent pictures. */
+/** Return a drawing context on white, which stands behind transparent images. */
 function whiteCanvas(width, height, options = {}) {
   const context = new OffscreenCanvas(width, height).getContext("2d", options);
   context.fillStyle = "white";
@@ -117,12 +117,12 @@ function whiteCanvas(width, height, options = {}) {
   return context;
 }
 
-/** Return [first, last + 1] of the picture's pixels, in whole steps, around a part of an axis. */
+/** Return [first, last + 1] of the image's pixels, in whole steps, around a part of an axis. */
 function alignedRange(start, end, step, length) {
   const inSteps = (value) => Math.floor(value / step) * step;
   const first = inSteps(Math.floor(start));
   const last = inSteps(Math.ceil(end)) + 2 * step;
-  // At least a pixel, even where the window lies outside of the picture.
+  // At least a pixel, even where the window lies outside of the image.
   const left = Math.min(Math.max(first, 0), length - 1);
   return [left, Math.min(Math.max(last, left + 1), length)];
 }

@@ -2,11 +2,11 @@
  * The network, for a page: it runs in a worker, so that the page stays responsive.
  *
  *     const network = await Network.open();
- *     const { answer, picture } = await network.look(imageBitmap, pictureWindow(width, height));
+ *     const { answer, image } = await network.look(imageBitmap, imageWindow(width, height));
  *
- * An answer has: keypoints, 21 of [x, y, confidence] in the picture's pixels; mask, (S, S)
- * Float32Array, the probability of hand; heatmaps, (22, S, S); cells, S; map, of the picture's
- * pixels to input pixels (affine.js); width and height of the picture; and seconds,
+ * An answer has: keypoints, 21 of [x, y, confidence] in the image's pixels; mask, (S, S)
+ * Float32Array, the probability of hand; heatmaps, (22, S, S); cells, S; map, of the image's
+ * pixels to input pixels (affine.js); width and height of the image; and seconds,
  * {network, total}.
  */
 export class Network {
@@ -22,19 +22,19 @@ export class Network {
     return network;
   }
 
-  /** Pass a window of a picture through the network.
+  /** Pass a window of an image through the network.
    *
-   * @param {ImageBitmap} picture - it goes to the worker; use the one that comes back.
+   * @param {ImageBitmap} image - it goes to the worker; use the one that comes back.
    * @param {{x, y, width, height, turn}} window - as letterbox.js describes it.
    * @param {number} [size] - side of the network's input; undefined for the model's own.
-   * @returns {Promise<{answer: object, picture: ImageBitmap}>}
+   * @returns {Promise<{answer: object, image: ImageBitmap}>}
    */
-  look(picture, window, size) {
+  look(image, window, size) {
     if (this.#failure) return Promise.reject(this.#failure);
     const id = (this.#nextId += 1);
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ type: "look", id, picture, window, size }, [picture]);
+      this.#worker.postMessage({ type: "look", id, image, window, size }, [image]);
     });
   }
 
@@ -74,10 +74,10 @@ export class Network {
     this.#waiting.clear();
   }
 
-  #settle({ type, id, picture, answer, reason }) {
+  #settle({ type, id, image, answer, reason }) {
     const { resolve, reject } = this.#waiting.get(id);
     this.#waiting.delete(id);
-    if (type === "answer") resolve({ answer, picture });
+    if (type === "answer") resolve({ answer, image });
     else reject(new Error(reason));
   }
 }

@@ -1,8 +1,8 @@
 /**
  * Runs the network in a thread of its own: WebGPU where the browser has it, else WebAssembly.
  *
- * Messages in: {type: "open"}, {type: "look", id, picture, window, size}. Messages out:
- * {type: "opened", engine, model}, {type: "answer", id, picture, answer}, and
+ * Messages in: {type: "open"}, {type: "look", id, image, window, size}. Messages out:
+ * {type: "opened", engine, model}, {type: "answer", id, image, answer}, and
  * {type: "failed", id, reason}; id is null where opening failed.
  */
 
@@ -26,9 +26,9 @@ async function respond(data) {
       network = await openSession();
       self.postMessage({ type: "opened", engine: network.engine, model: network.model });
     } else {
-      const answer = await look(data.picture, data.window, data.size ?? network.model.input_size);
-      self.postMessage({ type: "answer", id: data.id, picture: data.picture, answer }, [
-        data.picture,
+      const answer = await look(data.image, data.window, data.size ?? network.model.input_size);
+      self.postMessage({ type: "answer", id: data.id, image: data.image, answer }, [
+        data.image,
         answer.mask.buffer,
         answer.heatmaps.buffer,
       ]);
@@ -38,21 +38,21 @@ async function respond(data) {
   }
 }
 
-/** Pass a window of a picture through the network; see network.js for the answer. */
-async function look(picture, window, size) {
+/** Pass a window of an image through the network; see network.js for the answer. */
+async function look(image, window, size) {
   const start = performance.now();
-  const { width, height } = picture;
+  const { width, height } = image;
   const map = windowMap(window, width, height, size);
-  const input = networkInput(picture, width, height, map, size);
+  const input = networkInput(image, width, height, map, size);
   const networkStart = performance.now();
   const { mask, heatmaps } = await network.run(input, size);
   const networkSeconds = (performance.now() - networkStart) / 1000;
   const cells = size / STRIDE;
-  const inputToPicture = invert(map);
+  const inputToImage = invert(map);
   const content = contentOf(map, width, height, size);
   const clipped = (value, length) => Math.min(Math.max(value, 0), length - 1);
   const keypoints = decode(heatmaps, cells, content).map(([inputX, inputY, confidence]) => {
-    const [x, y] = apply(inputToPicture, inputX, inputY);
+    const [x, y] = apply(inputToImage, inputX, inputY);
     return [clipped(x, width), clipped(y, height), confidence];
   });
   const seconds = { network: networkSeconds, total: (performance.now() - start) / 1000 };

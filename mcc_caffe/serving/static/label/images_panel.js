@@ -1,4 +1,4 @@
-/** The list of the folder's pictures, the one of which the net is least sure first. */
+/** The list of the folder's images, the one of which the net is least sure first. */
 
 import { scrollInside } from "./scrolling.js";
 
@@ -6,18 +6,18 @@ const STATUS = { done: "✓ done", none: "– not to be labelled", open: "" };
 
 /**
  * @param {{list: HTMLElement, progress: HTMLElement, passedOver: HTMLElement}} parts
- * @param {(key: string) => void} open - opens a picture.
+ * @param {(key: string) => void} open - opens an image.
  * @returns {(overview: object, openKey: string | null) => void} shows an overview of the server's.
  */
-export function makePicturesPanel({ list, progress, passedOver }, open) {
+export function makeImagesPanel({ list, progress, passedOver }, open) {
   const buttons = new Map(); // {key: button}
-  let shownKey = null; // of the picture that the list was scrolled to
+  let shownKey = null; // of the image that the list was scrolled to
 
-  return ({ pictures, unreadable, passed_over: others, splits }, openKey) => {
-    const items = pictures.map((picture) => {
-      const button = buttons.get(picture.key) ?? makeButton(picture.key);
-      button.textContent = [picture.name, describe(picture)].filter(Boolean).join(": ");
-      button.ariaCurrent = String(picture.key === openKey);
+  return ({ images, unreadable, passed_over: others, splits }, openKey) => {
+    const items = images.map((image) => {
+      const button = buttons.get(image.key) ?? makeButton(image.key);
+      button.textContent = [image.name, describe(image)].filter(Boolean).join(": ");
+      button.ariaCurrent = String(image.key === openKey);
       return button.parentElement;
     });
     if (!isEqual(items, [...list.children])) {
@@ -29,11 +29,11 @@ export function makePicturesPanel({ list, progress, passedOver }, open) {
       scrollInside(list, buttons.get(openKey).parentElement);
       shownKey = openKey;
     }
-    const looked = pictures.filter((picture) => picture.score !== null).length;
-    const done = pictures.filter((picture) => picture.status === "done").length;
+    const looked = images.filter((image) => image.score !== null).length;
+    const done = images.filter((image) => image.status === "done").length;
     progress.textContent = [
-      `${done} of ${pictures.length} done (${splits.Train} to train, ${splits.Test} to test).`,
-      looked < pictures.length ? `The net has looked at ${looked}.` : "",
+      `${done} of ${images.length} done (${splits.Train} to train, ${splits.Test} to test).`,
+      looked < images.length ? `The net has looked at ${looked}.` : "",
     ].join(" ");
     const reasons = unreadable.map(({ name, fault }) => `${name}: ${fault}`);
     if (others) reasons.push(`Passed over: ${others}`);
