@@ -390,7 +390,7 @@ CPU_EDITS = (
     ),
     # The maximum stays in a register instead of in memory. Where a NaN comes first it is the
     # maximum, and its index lies in the window; Caffe's own backward pass would write in front of
-    # the array. It would do so, too, where a window begins behind the picture, as the last one may
+    # the array. It would do so, too, where a window begins behind the image, as the last one may
     # with a stride above the kernel: that has no maximum, and the index -1.
     Edit(
         "src/caffe/layers/pooling_layer.cpp",

@@ -1,10 +1,10 @@
 """The main job from end to end in a few minutes: `python -m mcc_caffe.demo` (`make demo`).
 
 Renders a small set of easy synthetic hands (open right hands in full view), builds its LMDB,
-trains the mini variant for some minutes, draws the learning curve and finds the hands in pictures
+trains the mini variant for some minutes, draws the learning curve and finds the hands in images
 it was not trained on: so everything works. The weights that come with the package have learnt from
-many more pictures: the demo also runs them on rendered hands of all kinds before photographs, on a
-picture of two hands and one of none, and follows the hands of a clip. Everything lies in --out,
+many more images: the demo also runs them on rendered hands of all kinds before photographs, on an
+image of two hands and one of none, and follows the hands of a clip. Everything lies in --out,
 which is emptied first.
 """
 
@@ -83,7 +83,7 @@ def _show_everything(options: argparse.Namespace) -> None:
     run_training([out / "lmdb/train", "--out", out / "run", "--no-augmentation", *length])
     _run(plot, out / "run", "--out", out / "curves.png")
 
-    announce(f"the hands in {TEST_IMAGES} pictures it has not seen")
+    announce(f"the hands in {TEST_IMAGES} images it has not seen")
     weights = weights_path(out / "run" / SNAPSHOTS, options.iterations)
     _run(infer, out / "hands/Test/source", "--weights", weights, "--out", out / "found")
 
@@ -91,7 +91,7 @@ def _show_everything(options: argparse.Namespace) -> None:
     _run(synth, "--out", out / "varied", "--train", 0, "--test", TEST_IMAGES)
     _run(infer, out / "varied/Test/source", "--out", out / "found_shipped")
 
-    announce("two hands in a picture, none in another, and two that cross in a clip")
+    announce("two hands in an image, none in another, and two that cross in a clip")
     render_scenes(out / "scenes")
     _run(infer, out / "scenes", "--hands", "all", "--out", out / "found_scenes")
 

@@ -3,8 +3,8 @@
     python -m mcc_caffe.doctor           a table
     python -m mcc_caffe.doctor --json    the same as JSON
 
-The exit code is 0 where hands can be found in pictures on a CPU, else 1. What only other work
-needs, such as Caffe for training or PyAV for videos, may be missing, but not broken.
+The exit code is 0 where hands can be found in images on a CPU, else 1. What only other work needs,
+such as Caffe for training or PyAV for videos, may be missing, but not broken.
 """
 
 import ctypes

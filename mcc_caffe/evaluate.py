@@ -458,7 +458,7 @@ def _warn_of_turned(samples: Sequence[EvaluatedSample]) -> None:
     """Warn of images whose labels may not fit their pixels."""
     if turned_count := sum(sample.is_turned for sample in samples):
         _log.warning(
-            "%d pictures have an EXIF orientation; labels and predictions are taken to refer to "
+            "%d images have an EXIF orientation; labels and predictions are taken to refer to "
             "the pixels as stored (--orientation upright says otherwise)",
             turned_count,
         )
@@ -532,7 +532,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         load_sample=lambda sample: records[sample.id.split][sample.id.index].sample(),
     )
     print(markdown_tables(results["models"]))
-    _log.info("%s: %s, %s and pictures", options.out, RESULTS, IMAGES)
+    _log.info("%s: %s, %s and figures", options.out, RESULTS, IMAGES)
 
 
 if __name__ == "__main__":

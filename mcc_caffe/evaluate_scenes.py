@@ -1,9 +1,9 @@
-"""Measures the search for every hand of a picture, and what is said where there is no hand.
+"""Measures the search for every hand of an image, and what is said where there is no hand.
 
     python -m mcc_caffe.evaluate_scenes scenes.json --predictions other_system.json
     python -m mcc_caffe.evaluate_scenes --without-hands photographs/ --with-hands data/lmdb
 
-scenes.json is a COCO file of pictures with boxes around their hands. A hand is found where its box
+scenes.json is a COCO file of images with boxes around their hands. A hand is found where its box
 overlaps a drawn box by an IoU of 0.5; each box is found once. A hand's box is the one that the
 search found, or that a file of results says, or, without any, the box around the keypoints,
 enlarged by 8 % on each side. Where the file labels keypoints, hands are matched by COCO's object
@@ -11,13 +11,13 @@ keypoint similarity (OKS), too. Passes are counted in single passes of the whole
 multiply-adds. Another system's hands are measured beside ours if they are in a format that
 `mcc_caffe.infer` writes.
 
-Pictures without hands are looked at in every way that there is: in a single pass, with two and with
+Images without hands are looked at in every way that there is: in a single pass, with two and with
 four looks, in the paper's pyramid, and by the search. Each keypoint and each hand that is called
 present there is a false positive.
 In sets of labelled hands, as `mcc_caffe.evaluate` takes them, the true keypoints that are lost are
 counted; of a set with several splits those for validation or test are taken.
 
-Prints Markdown tables, and writes every number to results.json in the folder DIR. Pictures that
+Prints Markdown tables, and writes every number to results.json in the folder DIR. Images that
 cannot be read are named, left out and counted there.
 """
 
@@ -63,7 +63,7 @@ from mcc_caffe.inference.scenes import SCORE_THRESHOLD
 from mcc_caffe.paper import PAPER_LEVELS
 from mcc_caffe.predictor import HandPose, HandPredictor
 
-# (name, levels, looks) of each way to find the one hand of a picture.
+# (name, levels, looks) of each way to find the one hand of an image.
 _WAYS = (
     ("single pass", 1, None),
     ("two looks", None, 2),
@@ -71,7 +71,7 @@ _WAYS = (
     ("the paper's pyramid", PAPER_LEVELS, None),
 )
 
-_Picture = TypeVar("_Picture", Scene, Path, Entry)
+_Image = TypeVar("_Image", Scene, Path, Entry)
 
 _log = logging.getLogger(__name__)
 
@@ -79,15 +79,15 @@ _log = logging.getLogger(__name__)
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = command_parser(__doc__)
-    _add_picture_arguments(parser)
+    _add_image_arguments(parser)
     _add_network_arguments(parser)
     options = parser.parse_args(argv)
     _check_options(parser, options)
     return options
 
 
-def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name the pictures, and other systems' hands in them."""
+def _add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the images, and other systems' hands in them."""
     add = parser.add_argument
     add("scenes", nargs="?", type=Path, metavar="SCENES", help="COCO file of boxes around hands")
     add(
@@ -96,7 +96,7 @@ def _add_picture_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="PATH",
-        help="pictures without hands, or folders of such",
+        help="images without hands, or folders of such",
     )
     add(
         "--with-hands",
@@ -181,11 +181,11 @@ def scenes_table(systems: Mapping[str, SceneNumbers]) -> str:
 
 
 def presence_table(rows: dict[str, PresenceNumbers], score_threshold: float) -> str:
-    """Return what is said of pictures without and with a hand as a Markdown table."""
+    """Return what is said of images without and with a hand as a Markdown table."""
     columns = [
         "way",
         "keypoints present",
-        "pictures with any",
+        "images with any",
         "score: half below",
         "95 % below",
         "highest",
@@ -218,18 +218,18 @@ def _find_images(paths: Sequence[Path]) -> list[Path]:
         raise UserError(f"--without-hands {error}") from None
     videos = [file.path for file in files if file.is_video]
     if videos:
-        raise UserError(f"--without-hands {videos[0]}: a video; give pictures")
+        raise UserError(f"--without-hands {videos[0]}: a video; give images")
     if str(passed_over):
         _log.info("passed over: %s", passed_over)
     return [file.path for file in files]
 
 
 class _WayAnswers(NamedTuple):
-    """The poses that one way finds in pictures without and with a hand.
+    """The poses that one way finds in images without and with a hand.
 
     Attributes:
-        confidences, is_present: (21,) of each picture without a hand.
-        is_labelled_present: (K,) for the K labelled keypoints of each picture with a hand.
+        confidences, is_present: (21,) of each image without a hand.
+        is_labelled_present: (K,) for the K labelled keypoints of each image with a hand.
     """
 
     confidences: list[np.ndarray]
@@ -238,11 +238,11 @@ class _WayAnswers(NamedTuple):
 
 
 class Presence(NamedTuple):
-    """What a network says of pictures without and with a hand.
+    """What a network says of images without and with a hand.
 
     Attributes:
         ways: {name of the way: its numbers}.
-        hand_counts: How many hands the search finds in each picture without a hand.
+        hand_counts: How many hands the search finds in each image without a hand.
     """
 
     ways: dict[str, PresenceNumbers]
@@ -260,11 +260,11 @@ class Presence(NamedTuple):
 def measure_presence(
     predictor: HandPredictor, images: Sequence[Path], entries: Sequence[Entry], score: float
 ) -> Presence:
-    """Look at pictures in every way.
+    """Look at images in every way.
 
     Args:
         predictor: Finds the hands. Its levels and looks are changed.
-        images: Pictures without a hand.
+        images: Images without a hand.
         entries: Labelled hands.
         score: From which an answer is a hand.
     """
@@ -302,61 +302,61 @@ def measure_presence(
     return Presence(rows, hand_counts)
 
 
-def _check_pictures(path: Path, scenes: Sequence[Scene]) -> None:
-    """Raise a UserError where a picture of the scenes is missing, before the work begins."""
+def _check_images(path: Path, scenes: Sequence[Scene]) -> None:
+    """Raise a UserError where an image of the scenes is missing, before the work begins."""
     missing = [scene.path for scene in scenes if not scene.path.is_file()]
     if missing:
         raise UserError(
             f"{path} lists {missing[0]}, which is not there ({len(missing)} of {len(scenes)} "
-            "pictures are missing): put it there, or take it out of the file"
+            "images are missing): put it there, or take it out of the file"
         )
 
 
-def _keep_readable(pictures: Sequence[_Picture], read: Callable[[_Picture], Any]) -> list[_Picture]:
-    """Return the pictures that can be read, and name the others in warnings.
+def _keep_readable(images: Sequence[_Image], read: Callable[[_Image], Any]) -> list[_Image]:
+    """Return the images that can be read, and name the others in warnings.
 
     Raises:
         UserError: None can be read.
     """
     readable = []
-    for picture in progress_bar(pictures, desc="reading", unit="img", delay=2, leave=False):
+    for image in progress_bar(images, desc="reading", unit="img", delay=2, leave=False):
         try:
-            read(picture)
+            read(image)
         except (SampleError, UnreadableError) as error:
             _log.warning("left out: %s", error)
         else:
-            readable.append(picture)
-    if pictures and not readable:
-        raise UserError(f"none of the {len(pictures)} pictures can be read: give others")
+            readable.append(image)
+    if images and not readable:
+        raise UserError(f"none of the {len(images)} images can be read: give others")
     return readable
 
 
-class _Pictures(NamedTuple):
-    """The pictures that the options name.
+class _Images(NamedTuple):
+    """The images that the options name.
 
     Attributes:
-        scenes: Pictures with boxes around their hands.
+        scenes: Images with boxes around their hands.
         readable_scenes: Those of them that can be read.
-        images: Pictures without hands that can be read.
-        hands: Labelled hands whose pictures can be read.
-        total_count: The number of all pictures, also of those that cannot be read.
+        without_hands: Images without hands that can be read.
+        hands: Labelled hands whose images can be read.
+        total_count: The number of all images, also of those that cannot be read.
     """
 
     scenes: list[Scene]
     readable_scenes: list[Scene]
-    images: list[Path]
+    without_hands: list[Path]
     hands: list[Entry]
     total_count: int
 
     @property
     def unreadable_count(self) -> int:
-        """The number of pictures that cannot be read."""
-        readable_count = len(self.readable_scenes) + len(self.images) + len(self.hands)
+        """The number of images that cannot be read."""
+        readable_count = len(self.readable_scenes) + len(self.without_hands) + len(self.hands)
         return self.total_count - readable_count
 
 
 def _read_hand(entry: Entry) -> np.ndarray:
-    """Read the picture of a labelled hand; SampleError, which names its set, where that fails."""
+    """Read the image of a labelled hand; SampleError, which names its set, where that fails."""
     try:
         return entry.sample().image()
     except SampleError as error:
@@ -365,17 +365,17 @@ def _read_hand(entry: Entry) -> np.ndarray:
         ) from None
 
 
-def _open_pictures(options: argparse.Namespace) -> _Pictures:
-    """Open all pictures before the work: what is wrong would end it after minutes."""
+def _open_images(options: argparse.Namespace) -> _Images:
+    """Open all images before the work: what is wrong would end it after minutes."""
     scenes = read_labelled_scenes(options.scenes) if options.scenes else []
-    _check_pictures(options.scenes, scenes)
+    _check_images(options.scenes, scenes)
     readable_scenes = _keep_readable(scenes, Scene.read_upright_image)
     listed_images = _find_images(options.without_hands)
-    images = _keep_readable(listed_images, read_image)
+    without_hands = _keep_readable(listed_images, read_image)
     entries = [entry for folder in options.with_hands for entry in held_out_entries(folder)]
     hands = _keep_readable(entries, _read_hand)
     total_count = len(scenes) + len(listed_images) + len(entries)
-    return _Pictures(scenes, readable_scenes, images, hands, total_count)
+    return _Images(scenes, readable_scenes, without_hands, hands, total_count)
 
 
 def _check_out(options: argparse.Namespace, weights_paths: Sequence[Path]) -> None:
@@ -408,14 +408,14 @@ def _open_predictors(
     return predictors
 
 
-def _measure_pictures_without_hands(
-    model: dict[str, Any], predictor: HandPredictor, pictures: _Pictures, score: float
+def _measure_images_without_hands(
+    model: dict[str, Any], predictor: HandPredictor, images: _Images, score: float
 ) -> None:
-    """Print what a network says of pictures without hands, and add it to the network's results."""
-    presence = measure_presence(predictor, pictures.images, pictures.hands, score)
+    """Print what a network says of images without hands, and add it to the network's results."""
+    presence = measure_presence(predictor, images.without_hands, images.hands, score)
     model["ways"] = {name: way._asdict() for name, way in presence.ways.items()}
     model["hands_of_search"] = sum(presence.hand_counts)
-    print(f"{model['name']}, {len(pictures.images)} pictures without hands:\n")
+    print(f"{model['name']}, {len(images.without_hands)} images without hands:\n")
     print(f"{presence.text(score)}\n")
 
 
@@ -426,7 +426,7 @@ def _compare_in_scenes(
     numbers = [summarise_scenes(model_answers) for model_answers in answers]
     for model, model_numbers in zip(models, numbers):
         model["scenes"] = model_numbers._asdict()
-    print(f"{len(answers[0])} pictures, hands by their share of the picture's width, means:\n")
+    print(f"{len(answers[0])} images, hands by their share of the image's width, means:\n")
     print(scenes_table({model["name"]: own for model, own in zip(models, numbers)}))
 
 
@@ -437,44 +437,43 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [*short_names(weights_paths), *short_names(options.predictions)]
     check_names(names)
     _check_out(options, weights_paths)
-    pictures = _open_pictures(options)
+    images = _open_images(options)
     predictors = _open_predictors(options, weights_paths)
     other_answers = [
-        compare_file(path, pictures.scenes, pictures.readable_scenes)
-        for path in options.predictions
+        compare_file(path, images.scenes, images.readable_scenes) for path in options.predictions
     ]
     models: list[dict[str, Any]] = [
         {"name": name, "weights": predictor.weights_info, "engine": title_of(predictor.engine)}
         for name, predictor in zip(names, predictors)
     ]
-    if pictures.images:
+    if images.without_hands:
         for model, predictor in zip(models, predictors):
-            _measure_pictures_without_hands(model, predictor, pictures, options.score)
+            _measure_images_without_hands(model, predictor, images, options.score)
     models += [
         {"name": name, "predictions": str(path)}
         for name, path in zip(names[len(predictors) :], options.predictions)
     ]
-    if pictures.scenes:
+    if images.scenes:
         own_answers = [
-            search_scenes(predictor, pictures.readable_scenes, options.score)
+            search_scenes(predictor, images.readable_scenes, options.score)
             for predictor in predictors
         ]
         _compare_in_scenes(models, [*own_answers, *other_answers])
     results = {
         "score_threshold": options.score,
         "scenes": str(options.scenes) if options.scenes else None,
-        "pictures_of_scenes": len(pictures.readable_scenes),
-        "pictures_without_hands": len(pictures.images),
-        "unreadable_pictures": pictures.unreadable_count,
-        "labelled_hands": len(pictures.hands),
+        "pictures_of_scenes": len(images.readable_scenes),
+        "pictures_without_hands": len(images.without_hands),
+        "unreadable_pictures": images.unreadable_count,
+        "labelled_hands": len(images.hands),
         "models": models,
     }
     options.out.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out / RESULTS, to_json(results))
     _log.info("%s", options.out / RESULTS)
-    if pictures.unreadable_count:
+    if images.unreadable_count:
         raise UserError(
-            f"{pictures.unreadable_count} of {pictures.total_count} pictures could not be read "
+            f"{images.unreadable_count} of {images.total_count} images could not be read "
             "(named above); the others are measured"
         )
 

@@ -4,15 +4,15 @@
     python -m mcc_caffe.infer photos/ 'more/*.png' --out results --looks 1
     python -m mcc_caffe.infer clip.mp4                # writes clip.mp4 and clip.json to out/
     python -m mcc_caffe.infer hand.jpg --weights runs/mini/snapshots/mcc_iter_40000.caffemodel
-    python -m mcc_caffe.infer street.jpg --hands all  # every hand of a picture, or none
+    python -m mcc_caffe.infer street.jpg --hands all  # every hand of an image, or none
     python -m mcc_caffe.infer clip.mp4 --hands all    # every hand of a video, with a number
     python -m mcc_caffe.infer --camera 0              # shows a window until you close it or press q
     mpirun -np 8 python -m mcc_caffe.infer photos/    # 8 processes share the files
 
 It runs with the weights that come with the package, unless you give others; the first line and
-the JSON say which. Every image gives a picture in the style of the paper's Fig. 5 (mask, skeleton,
+the JSON say which. Every image gives a drawing in the style of the paper's Fig. 5 (mask, skeleton,
 heatmaps) and a JSON file, with --heatmaps also an HDF5 file. The EXIF orientation of an image is
-applied: pixels are those of the upright picture. Every video gives the same video with mask and
+applied: pixels are those of the upright image. Every video gives the same video with mask and
 skeleton over it, without sound, and a JSON file of all frames. In a video a hand is followed from
 frame to frame and keeps its number, and its keypoints are smoothed. --format writes COCO results,
 OpenPose's or MMPose's JSON, or a table, in place of our JSON.

@@ -75,7 +75,7 @@ class _DrawnImage(NamedTuple):
         job: Where it is from, and where its results go.
         size: Its width and height in pixels.
         hands: What the predictor found in it.
-        drawing: HxWx3 BGR uint8, the picture of them.
+        drawing: HxWx3 BGR uint8, the hands over the image.
     """
 
     job: Job
@@ -123,7 +123,7 @@ class InferenceRun:
         self._one_hand, self._boxes = not tracker_options.all_hands and boxes is None, boxes
 
     def write_images(self, jobs: Sequence[Job]) -> None:
-        """Write picture and results of each image and, if asked for, its heatmaps."""
+        """Write drawing and results of each image and, if asked for, its heatmaps."""
         show = self._progress and len(jobs) > 1
         with contextlib.closing(
             overlapped_map(_read_images(jobs), self._predict, self._draw, self._write_image)

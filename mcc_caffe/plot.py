@@ -42,7 +42,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--out",
         type=pathlib.Path,
         metavar="FILE",
-        help="picture to write (default: curves.png in the first run)",
+        help="figure to write (default: curves.png in the first run)",
     )
     return parser.parse_args(argv)
 
@@ -94,15 +94,15 @@ def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw the curves of the runs and write the picture."""
+    """Draw the curves of the runs and write the figure."""
     options = parse_arguments(argv)
     out = options.out or options.runs[0] / CURVES
     if out.suffix.lower() != ".png":
-        raise UserError(f"--out {out}: the picture is a PNG: give a name that ends in .png")
+        raise UserError(f"--out {out}: the figure is a PNG: give a name that ends in .png")
     check_output(
         out,
         lambda path: is_png_of(path, _PROGRAM),
-        "is no picture that this version of the command has drawn",
+        "is no figure that this version of the command has drawn",
     )
     figure = draw_curves({run: read_log(run) for run in options.runs})
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,8 @@ first layers. Stage t of [9] sees the 22 heatmaps of the stage before it and the
   mask.
 - Stage 2 of our network has no heatmaps before it. It takes the weights of the 128 channels. Its
   bias takes in what [9]'s layer adds where no joint is near: there the background's heatmap is 1
-  and those of the joints are 0. Along the border of the picture, where the kernel reaches beyond
-  the heatmaps, [9] adds less.
+  and those of the joints are 0. Along the border of the image, where the kernel reaches beyond the
+  heatmaps, [9] adds less.
 
 The first stage of [9], conv6_1_CPM and conv6_2_CPM, is left out. Our mask head has the name
 conv6_2_CPM; it is initialised at random, and so the masks mean nothing before training.

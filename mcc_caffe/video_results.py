@@ -32,7 +32,7 @@ from mcc_caffe.inference.video_reports import (
 from mcc_caffe.paper import GREY
 from mcc_caffe.predictor import HandPredictor, choose_look_count
 
-if TYPE_CHECKING:  # it imports PyAV, which is slow to import, and pictures do without
+if TYPE_CHECKING:  # it imports PyAV, which is slow to import, and images do without
     from mcc_caffe.inference.video_reading import Frame, VideoFile
 
 _KEYS_THAT_END = (ord("q"), 27)  # 27: Escape
@@ -272,7 +272,7 @@ def show_camera(options: TrackerOptions, number: int) -> None:
         received, frame = capture.read()
         received_at = time.perf_counter()
         if not received:
-            raise UserError(f"camera {number} gives no more pictures: was it unplugged?")
+            raise UserError(f"camera {number} gives no more frames: was it unplugged?")
         drawn = draw_hands(frame, tracker.follow(frame, received_at))
         now = time.perf_counter()
         cv2.putText(

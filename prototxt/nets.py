@@ -76,7 +76,7 @@ def deploy_net(variant: Variant, without: str | None = None) -> str:
 
 
 def deploy_boxes_net(variant: Variant) -> str:
-    """Return the prototxt of the trunk with the box head, which takes a whole picture."""
+    """Return the prototxt of the trunk with the box head, which takes a whole image."""
     net = caffe.NetSpec()
     net[IMAGE_BLOB] = L.Input(shape=dict(dim=[1, 3, variant.input_size, variant.input_size]))
     box_head(net, variant, vgg_layers(net, variant, IMAGE_BLOB))

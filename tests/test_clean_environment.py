@@ -51,15 +51,15 @@ def test_every_module_can_be_imported(clean, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["packed", "caffemodel"])
-def test_infer_finds_in_a_picture_what_caffe_finds(clean, form, weights, tmp_path):
+def test_infer_finds_in_an_image_what_caffe_finds(clean, form, weights, tmp_path):
     options = ["--weights", weights] if form == "caffemodel" else []
-    picture = cv2.imread(str(ROOT / "docs/demo.jpg"))[:, :400]
-    cv2.imwrite(str(tmp_path / "hand.png"), picture)
+    image = cv2.imread(str(ROOT / "docs/demo.jpg"))[:, :400]
+    cv2.imwrite(str(tmp_path / "hand.png"), image)
     done = succeed(clean.run("mcc-infer", "hand.png", "--levels", 2, *options, cwd=tmp_path))
     assert "; engine: onnx" in done.stdout.splitlines()[0] and done.stderr == ""
     report = json.loads((tmp_path / "out/hand.json").read_text())
     predictor = HandPredictor(*options[1:], levels=2, engine="caffe")
-    pose = predictor.predict(picture)
+    pose = predictor.predict(image)
     expected = np.where(pose.present[:, None], pose.keypoints[:, :2], np.nan)
     assert report["engine"] == "onnx" and (tmp_path / "out/hand.png").is_file()
     assert np.allclose(keypoints_of(report), expected, atol=0.02, equal_nan=True)
@@ -98,7 +98,7 @@ def test_data_tools_read_and_write_sets(clean, drawn_set, tmp_path):
     done = succeed(clean.run("mcc-data", "inspect", drawn_set, "--out", "sheet.png", cwd=tmp_path))
     assert cv2.imread(str(tmp_path / "sheet.png")) is not None, done.stderr
     checked = clean.run("mcc-data", "check", drawn_set, "--out", "check", cwd=tmp_path)
-    assert checked.returncode == EXIT_FAULTS, checked.stderr  # drawn hands reach beyond pictures
+    assert checked.returncode == EXIT_FAULTS, checked.stderr  # drawn hands reach beyond images
     written = {path.name for path in (tmp_path / "check").iterdir()}
     assert written == {"report.json", "suspects.png"}
 

@@ -55,7 +55,7 @@ def test_without_a_home_folder_everything_works_but_builds(nowhere, tmp_path):
 
 
 def test_names_that_are_not_utf_8_pass_through_every_command(tmp_path):
-    """Bytes that no text has, in the names of folders and pictures; stdout admits text only."""
+    """Bytes that no text has, in the names of folders and images; stdout admits text only."""
     strange = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")
     os.mkdir(strange)
     os.rename(drawn_layout(tmp_path / "set"), f"{strange}/set")

@@ -107,19 +107,19 @@ def test_keypoints_are_smoothed_and_the_raw_ones_stay(clip, predictor):
 
 def test_one_hand_is_followed_and_without_one_the_single_pass_counts(clip, predictor):
     frames, _ = clip
-    picture = frames[0][:190, :240]
+    image = frames[0][:190, :240]
     tracker = HandTracker(predictor, one_hand=True)
     for time in (0, 0.04):
-        (hand,) = tracker.follow(picture, time)
+        (hand,) = tracker.follow(image, time)
         assert hand.id == 1
     grey = GREY[:190, :240]
     (nothing,) = tracker.follow(grey, 0.08)
     assert nothing.id is None and not nothing.pose.present.any()
     assert np.array_equal(nothing.pose.keypoints, predictor.predict(grey).keypoints)
-    assert tracker.follow(picture, 0.12)[0].id == 1
+    assert tracker.follow(image, 0.12)[0].id == 1
     for n in range(4):
         tracker.follow(grey, 0.5 * n + 0.16)
-    assert tracker.follow(picture, 9)[0].id == 2
+    assert tracker.follow(image, 9)[0].id == 2
 
 
 def test_every_frame_may_be_looked_at_as_before(clip, predictor):
@@ -227,7 +227,7 @@ def test_without_hands_there_are_none(predictor):
 
 
 def test_a_hand_that_leaves_is_waited_for_at_the_border(clip, predictor):
-    """The square around where it should be stays over the picture."""
+    """The square around where it should be stays over the image."""
     frames, joints = clip
     sprite = frames[0][10:170, 20:180]
     tracker = HandTracker(predictor)

@@ -136,7 +136,7 @@ def _convert_pooling(layer: Any) -> Operator:
     if ceil and not parameters.pad and parameters.stride > parameters.kernel_size:
         raise UserError(
             f"layer {layer.name} pools with the stride {parameters.stride}, which is above its "
-            f"kernel_size {parameters.kernel_size}: its last window may begin behind the picture, "
+            f"kernel_size {parameters.kernel_size}: its last window may begin behind the image, "
             "which ONNX leaves out; write round_mode: FLOOR or a lower stride"
         )
     attributes = {

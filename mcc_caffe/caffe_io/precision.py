@@ -24,8 +24,8 @@ FLOAT32, BFLOAT16, AUTO = "float32", "bfloat16", "auto"
 PRECISIONS = (FLOAT32, BFLOAT16, AUTO)
 PRECISION_VARIABLE = "MCC_CAFFE_PRECISION"
 # What mcc_caffe.train has where nothing is said: bfloat16 is faster, and its losses are the same
-# within 2 % (docs/measurements.md). All else has FLOAT32 then, so that a picture has the same
-# answer on every machine, up to the order of adding up.
+# within 2 % (docs/measurements.md). All else has FLOAT32 then, so that an image has the same answer
+# on every machine, up to the order of adding up.
 TRAINING_PRECISION = AUTO
 
 _CHANGING = threading.RLock()  # held while the variable has another value

@@ -1,4 +1,4 @@
-"""Pictures in the style of the paper's Fig. 5: mask, skeleton and heatmaps over the image."""
+"""Drawings in the style of the paper's Fig. 5: mask, skeleton and heatmaps over the image."""
 
 from typing import Protocol
 
@@ -142,7 +142,7 @@ def draw_pose(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
         pose: The HandPose of the image, with keypoints.
 
     Returns:
-        A picture of three panels, each as large as the image, but 480 to 1600 pixels on its longer
+        A drawing of three panels, each as large as the image, but 480 to 1600 pixels on its longer
         side.
     """
     assert pose.keypoints is not None and pose.present is not None and pose.heatmaps is not None

@@ -31,7 +31,7 @@ def check_report(report: Path, figures: Iterable[str], first_line: str) -> None:
 
     Args:
         report: The Markdown file.
-        figures: Names of the pictures that are going to be written beside it.
+        figures: Names of the figures that are going to be written beside it.
         first_line: The one by which the command knows a report of its own.
 
     Raises:

@@ -4,7 +4,7 @@ Of a hand in each image:
 
 - metrics: the formulas: PCK, AUC, EPE, IoU and AP
 - predictions_file: the JSON form in which other systems hand in their predictions
-- picture_keys: finds the picture of a sample among those that a file of results names
+- image_keys: finds the image of a sample among those that a file of results names
 - prediction_runner: runs the compared models over the samples of a set
 - model_names: the short names of the compared models and sets
 - model_scores: turns one model's predictions into the numbers of results.json

@@ -12,7 +12,7 @@ of the image's size, of two values, of which the higher is hand, or of probabili
 the folder of the JSON file. Keypoints and mask may each be left out.
 
 In place of this form it may be a file, or a folder of files, in any format that `mcc_caffe.infer`
-writes (`mcc_caffe.inference.formats`). Of several hands of a picture the most confident counts.
+writes (`mcc_caffe.inference.formats`). Of several hands of an image the most confident counts.
 """
 
 import json
@@ -27,14 +27,14 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels
 from mcc_caffe.data.samples import Sample
-from mcc_caffe.evaluation.model_names import short_names
-from mcc_caffe.evaluation.picture_keys import (
+from mcc_caffe.evaluation.image_keys import (
     ImagesByName,
-    find_pictures,
+    find_images,
     index_by_name,
     parse_key,
     select_images_of_set,
 )
+from mcc_caffe.evaluation.model_names import short_names
 from mcc_caffe.inference.formats.parsing import as_numbers, check_pixels
 from mcc_caffe.inference.formats.reading import is_results, read_results
 from mcc_caffe.paper import KEYPOINT_COUNT
@@ -159,7 +159,7 @@ class PredictionsFile:
         """Return what the file says of an image; None where it says nothing.
 
         In the formats of `mcc_caffe.infer` an image has the path that it was given there, by which
-        `find_pictures` finds it.
+        `find_images` finds it.
 
         Args:
             key: The sample's key.
@@ -177,7 +177,7 @@ class PredictionsFile:
             keys: The samples' keys, one for each sample.
 
         Raises:
-            UserError: An image does, as where pictures of two folders have its name.
+            UserError: An image does, as where images of two folders have its name.
         """
         keys_by_name: dict[str, str] = {}
         for key in keys:
@@ -206,9 +206,9 @@ class PredictionsFile:
         """Return the name that the file has for an image, as `entry` looks it up."""
         if key in self.images:
             return key
-        images = find_pictures(key, self._images_by_name, self.splits)
+        images = find_images(key, self._images_by_name, self.splits)
         if len(images) > 1 and self._set_path is not None:
-            # Results of pictures of several sets in one run: a picture's own path tells them apart.
+            # Results of images of several sets in one run: an image's own path tells them apart.
             images = select_images_of_set(self._set_path, images) or images
         if len(images) > 1:
             raise UserError(
@@ -269,7 +269,7 @@ class PredictionsFile:
         entry = self.entry(sample.key) or ImageEntry(None, None)
         if self._images_by_name and _is_crop(sample):
             raise UserError(
-                f"{self.path}: {sample.key} is cut out of its picture, and results of "
+                f"{self.path}: {sample.key} is cut out of its source image, and results of "
                 f"mcc_caffe.infer refer to all of it: give predictions as {FORM}"
             )
         if entry.mask_rle is not None:
@@ -302,7 +302,7 @@ class PredictionsFile:
 
 
 def _is_crop(sample: Sample) -> bool:
-    """Tell whether a sample is a part of its picture."""
+    """Tell whether a sample is a crop of its source image."""
     if sample.is_crop is not None:
         return sample.is_crop
     # An LMDB set does not say it, but what readers cut is stored as PNG.

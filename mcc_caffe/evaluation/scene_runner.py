@@ -11,7 +11,7 @@ import numpy as np
 from mcc_caffe.caffe_io.onnx_model import count_multiply_adds
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.evaluation.picture_keys import (
+from mcc_caffe.evaluation.image_keys import (
     Candidate,
     ImagesByName,
     choose_best,
@@ -74,7 +74,7 @@ def search_scenes(
 
     Args:
         predictor: Finds the hands. Its engines are replaced by ones that count.
-        scenes: The pictures and their hands.
+        scenes: The images and their hands.
         score_threshold: From which an answer is a hand.
     """
     counters = count_passes(predictor)
@@ -106,11 +106,11 @@ def search_scene(
     Args:
         predictor: Finds the hands.
         counters: Its engines.
-        scene: The picture and its hands.
+        scene: The image and its hands.
         score_threshold: As `HandPredictor.predict_all` takes it.
 
     Raises:
-        UserError: The picture cannot be read, or the labels are of another size.
+        UserError: The image cannot be read, or the labels are of another size.
     """
     image = scene.read_upright_image()
     before, start = sum(counter.passes for counter in counters), time.perf_counter()
@@ -147,8 +147,8 @@ def compare(
         keypoints: (21, 3) of each hand, the most confident first.
         scores: The score of each hand.
         boxes: (4,) of left, top, right, bottom around each hand.
-        scene: The picture and its hands.
-        width: The picture's width in pixels.
+        scene: The image and its hands.
+        width: The image's width in pixels.
         passes: What the search cost, in single passes of the net.
         seconds: What it took.
     """
@@ -174,22 +174,22 @@ def compare_file(
 
     Args:
         path: A file or folder of results in a format that `mcc_caffe.infer` writes.
-        scenes: The pictures and their hands; `_count_shared_parts` says how a picture is known.
-            Where the results do not have it, no hand was found in it. A hand with neither a
-            keypoint nor a box is none.
-        readable_scenes: Those of them whose pictures can be read.
+        scenes: The images and their hands; `_count_shared_parts` says how an image is known. Where
+            the results do not have it, no hand was found in it. A hand with neither a keypoint nor
+            a box is none.
+        readable_scenes: Those of them whose images can be read.
 
     Returns:
         The answers for the readable scenes.
 
     Raises:
-        UserError: The file cannot be read, the results have none of the pictures, it is unclear
-            which result is of which picture, or labels are of another size.
+        UserError: The file cannot be read, the results have none of the images, it is unclear which
+            result is of which image, or labels are of another size.
     """
     results = _match_results(path, scenes)
     if not any(results):
         raise UserError(
-            f"{path} has none of these pictures: the names of the files, and of the folders that "
+            f"{path} has none of these images: the names of the files, and of the folders that "
             "both sides name, are to agree"
         )
     readable_paths = {scene.path for scene in readable_scenes}
@@ -234,23 +234,23 @@ def _choose_box(hand: ReadHand, keypoints: np.ndarray, *, is_own: bool) -> np.nd
 
 
 def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None]:
-    """Return the result of each scene's picture; None where there is none.
+    """Return the result of each scene's image; None where there is none.
 
     Args:
         path: The file or folder of results.
-        scenes: The pictures.
+        scenes: The images.
 
     Raises:
-        UserError: Two results may be of one picture, or one result with hands of two pictures.
+        UserError: Two results may be of one image, or one result with hands of two images.
     """
     images_by_name = index_by_name(read_results(path))
     candidates = [_choose_candidate(path, scene, images_by_name) for scene in scenes]
-    # {result with hands: {picture that it may be of: how alike their paths are}}
+    # {result with hands: {image that it may be of: how alike their paths are}}
     likenesses: dict[str, dict[Path, tuple[int, ...]]] = {}
     for scene, candidate in zip(scenes, candidates):
         if candidate and candidate.image.hands:
             likenesses.setdefault(candidate.image.name, {})[scene.path] = candidate.likeness
-    owners = {name: _choose_picture(path, name, likenesses[name]) for name in likenesses}
+    owners = {name: _choose_image(path, name, likenesses[name]) for name in likenesses}
     return [
         candidate.image
         if candidate and owners.get(candidate.image.name, scene.path) == scene.path
@@ -260,7 +260,7 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
 
 
 def _choose_candidate(path: Path, scene: Scene, images_by_name: ImagesByName) -> Candidate | None:
-    """Return the result that is most like a scene's picture; None where no result may be its.
+    """Return the result that is most like a scene's image; None where no result may be its.
 
     Raises:
         UserError: Two results are equally like it.
@@ -279,40 +279,40 @@ def _choose_candidate(path: Path, scene: Scene, images_by_name: ImagesByName) ->
     return best[0] if best else None
 
 
-def _choose_picture(path: Path, name: str, likenesses: dict[Path, tuple[int, ...]]) -> Path:
-    """Return the picture that a result is most like.
+def _choose_image(path: Path, name: str, likenesses: dict[Path, tuple[int, ...]]) -> Path:
+    """Return the image that a result is most like.
 
     Args:
         path: The file or folder of results.
         name: The result's.
-        likenesses: {picture that it may be of: how alike their paths are}, at least one.
+        likenesses: {image that it may be of: how alike their paths are}, at least one.
 
     Raises:
-        UserError: It is equally like two pictures.
+        UserError: It is equally like two images.
     """
     highest = max(likenesses.values())
-    nearest = [picture for picture, likeness in likenesses.items() if likeness == highest]
+    nearest = [image_path for image_path, likeness in likenesses.items() if likeness == highest]
     if len(nearest) > 1:
         raise UserError(
             f"{path}: {name} may be {nearest[0]} or {nearest[1]}: "
-            "name the pictures with their folders there"
+            "name the images with their folders there"
         )
     return nearest[0]
 
 
 def _count_shared_parts(scene: Scene, image: ReadImage) -> int:
-    """Return how many names, from the last one up, a picture and a result have in common.
+    """Return how many names, from the last one up, a scene's image and a result share.
 
-    The result may be the picture's if its path ends in the picture's name in the COCO file, or is
-    the end of the picture's path: folders that both name are the same. Otherwise it is 0.
+    The result may be the image's if its path ends in the image's name in the COCO file, or is the
+    end of the image's path: folders that both name are the same. Otherwise it is 0.
     """
-    picture, file_name = (
+    scene_name, file_name = (
         _path_parts(path) for path in (os.path.abspath(scene.path), scene.file_name)
     )
     if not image.has_suffix:
-        picture[-1] = Path(picture[-1]).stem
+        scene_name[-1] = Path(scene_name[-1]).stem
     name = _path_parts(image.name)
-    pairs = zip(reversed(picture), reversed(name))
+    pairs = zip(reversed(scene_name), reversed(name))
     count = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
     return count if count >= min(len(file_name), len(name)) else 0
 

@@ -11,7 +11,7 @@ from mcc_caffe.inference.looks import keypoints_box
 MATCH_IOU = 0.5
 # People draw boxes around the whole hand; the keypoints' box is enlarged by so much on each side.
 ENLARGEMENT = 0.08
-# Classes of the hands' longer side as a share of the picture's width.
+# Classes of the hands' longer side as a share of the image's width.
 SIZE_CLASSES = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.4), (0.4, np.inf))
 # Object keypoint similarity as COCO defines it: the thresholds of its average precision, and
 # COCO-WholeBody's constants of the wrist and of each finger's four keypoints.
@@ -50,7 +50,7 @@ class SceneAnswer(NamedTuple):
 
     Attributes:
         is_detected: (N,) bool for the scene's boxes.
-        sizes: (N,) longer side of the boxes as a share of the picture's width.
+        sizes: (N,) longer side of the boxes as a share of the image's width.
         is_right: (M,) bool for the M hands that were found, whether each has a box.
         is_counted: (M,) bool for these hands; one without a box in a crowd of hands does not count.
         scores: (M,) of these hands, which fall.
@@ -97,13 +97,13 @@ class SceneNumbers(NamedTuple):
 
 
 class PresenceNumbers(NamedTuple):
-    """What is said of pictures without a hand, and of the keypoints of pictures with one.
+    """What is said of images without a hand, and of the keypoints of images with one.
 
     Attributes:
-        false_share: Share of the keypoints that are present in pictures without a hand.
-        picture_share: Share of these pictures with a present keypoint.
+        false_share: Share of the keypoints that are present in images without a hand.
+        picture_share: Share of these images with a present keypoint.
         scores: Quantiles .5, .95 and 1 of their score, the mean confidence of 21 keypoints.
-        hand_share: Share of these pictures whose score is a hand's.
+        hand_share: Share of these images whose score is a hand's.
         lost_share: Share of labelled keypoints that are not present; None without labels.
     """
 
@@ -263,13 +263,13 @@ def summarise_presence(
     score_threshold: float,
     is_labelled_present: np.ndarray | None = None,
 ) -> PresenceNumbers:
-    """Describe what is said of pictures without a hand, and of labelled keypoints.
+    """Describe what is said of images without a hand, and of labelled keypoints.
 
     Args:
-        confidences: (N, 21) of N pictures without a hand.
+        confidences: (N, 21) of N images without a hand.
         is_present: (N, 21) bool, whether these keypoints are called present.
         score_threshold: The mean confidence from which it is a hand.
-        is_labelled_present: (K,) bool, whether each labelled keypoint of other pictures is called
+        is_labelled_present: (K,) bool, whether each labelled keypoint of other images is called
             present.
     """
     scores = confidences.mean(axis=1)

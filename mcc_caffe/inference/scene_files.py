@@ -329,7 +329,7 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
         other = image_path_of_id.setdefault(id_text(scene.image_id), image_path)
         if other != image_path:
             raise UserError(
-                f"{other} and {image_path} are both the picture {scene.image_id} of {path}: "
+                f"{other} and {image_path} are both image {scene.image_id} of {path}: "
                 "give one of them, or list each with its path from the file's folder"
             )
         size = _upright_size(image_path)

@@ -426,7 +426,7 @@ def open_camera(number: int) -> cv2.VideoCapture:
         number: 0 for the first camera.
 
     Raises:
-        UserError: No window can be opened, or the camera gives no picture.
+        UserError: No window can be opened, or the camera gives no frame.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # the UserError says it
     silence_opencv()
@@ -442,7 +442,7 @@ def open_camera(number: int) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(number)
     if not capture.read()[0]:
         raise UserError(
-            f"camera {number} gives no picture: is it connected (ls /dev/video*), and free?"
+            f"camera {number} gives no frame: is it connected (ls /dev/video*), and free?"
         )
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # so that no old frame is shown
     return capture

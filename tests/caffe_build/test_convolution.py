@@ -81,8 +81,8 @@ def test_max_pooling_of_a_nan_stays_within_its_window(tmp_path):
     np.testing.assert_array_equal(gradient, [[1, 0, 0, 1], [0, 0, 0, 0]])
 
 
-def test_max_pooling_of_windows_behind_the_picture(tmp_path):
-    # The stride is above the kernel, so that the last windows begin where the picture ends.
+def test_max_pooling_of_windows_behind_the_image(tmp_path):
+    # The stride is above the kernel, so that the last windows begin where the image ends.
     most, gradient = pooled(tmp_path, np.arange(16, dtype=np.float32).reshape(4, 4), kernel=1)
     none = -np.finfo(np.float32).max
     np.testing.assert_array_equal(most, [[0, 2, none], [8, 10, none], [none] * 3])

@@ -264,7 +264,7 @@ def test_what_a_layer_in_place_made_of_the_maxima_stays(tmp_path, phase):
 
 
 @BOTH_PHASES
-def test_pooling_windows_behind_the_picture(tmp_path, phase):
+def test_pooling_windows_behind_the_image(tmp_path, phase):
     net, own = (whole_numbers(tmp_path, phase, engine, SPARSE) for engine in ("", "CAFFE"))
     for each_net in (net, own):
         pass_both_ways(each_net, 1)

@@ -11,7 +11,7 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from tests.support.commands import run, start, wait_for
 
 
-def test_the_demo_goes_from_nothing_to_pictures(tmp_path):
+def test_the_demo_goes_from_nothing_to_drawings(tmp_path):
     out = tmp_path / "demo"
     for _ in range(2):  # it may be run again
         done = run("mcc_caffe.demo", "--out", out, "--images", 14, "--iterations", 2, timeout=600)
@@ -21,8 +21,8 @@ def test_the_demo_goes_from_nothing_to_pictures(tmp_path):
         ("found", out / "run/snapshots/mcc_iter_2.caffemodel"),
         ("found_shipped", shipped_weights("mini")),
     ):
-        pictures = sorted((out / folder).glob("*.png"))
-        assert len(pictures) == 12 and all(cv2.imread(str(path)).size for path in pictures)
+        drawings = sorted((out / folder).glob("*.png"))
+        assert len(drawings) == 12 and all(cv2.imread(str(path)).size for path in drawings)
         assert json.loads((out / folder / "1.json").read_text())["weights"]["file"] == str(weights)
     assert cv2.imread(str(out / "curves.png")).size
     hands = {

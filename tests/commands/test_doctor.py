@@ -156,7 +156,7 @@ def test_little_room_is_no_failure(monkeypatch):
 @pytest.mark.parametrize(
     "name, module", [("h5py", "h5py"), ("LMDB", "lmdb"), ("PyAV", "av"), ("matplotlib",) * 2]
 )
-def test_what_pictures_do_without_may_be_missing_but_not_broken(name, module, monkeypatch):
+def test_what_images_do_without_may_be_missing_but_not_broken(name, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     row = rows_of(monkeypatch)[name]
     assert (row.status, row.state) == ("absent", "not installed")

@@ -67,17 +67,17 @@ def evaluated(drawn_set, models, tmp_path_factory):
     return out, finished.stdout
 
 
-def test_the_files_are_there_and_the_pictures_decode(evaluated, samples, drawn_set):
+def test_the_files_are_there_and_the_figures_decode(evaluated, samples, drawn_set):
     out, printed = evaluated
-    pictures = {"pck.png", "pck_groups.png"} | {f"worst_{name}.png" for name in MODELS}
+    figures = {"pck.png", "pck_groups.png"} | {f"worst_{name}.png" for name in MODELS}
     other_files = {
         "results.json",
         "images.csv",
         "predictions_random.json",
         "predictions_without_mask.json",
     }
-    assert {path.name for path in out.iterdir()} == pictures | other_files
-    for name in pictures:
+    assert {path.name for path in out.iterdir()} == figures | other_files
+    for name in figures:
         assert cv2.imread(str(out / name)).size
     results = json.loads((out / "results.json").read_text())
     assert results["data"] == str(drawn_set) and results["sets"] == {
@@ -225,7 +225,7 @@ def test_the_figures_have_a_line_for_each_model_with_keypoints(evaluated):
     The line of the perfect predictor runs along the top.
     """
     for name in ("pck.png", "pck_groups.png"):
-        picture = cv2.imread(str(evaluated[0] / name)).astype(int)
+        figure = cv2.imread(str(evaluated[0] / name)).astype(int)
         colours = {
             "C0": (180, 119, 31),
             "C1": (14, 127, 255),
@@ -236,7 +236,7 @@ def test_the_figures_have_a_line_for_each_model_with_keypoints(evaluated):
         drawn = {
             colour
             for colour, bgr in colours.items()
-            if (np.abs(picture - bgr).max(axis=2) < 3).sum() > 50
+            if (np.abs(figure - bgr).max(axis=2) < 3).sum() > 50
         }
         assert drawn == {"C0", "C1", "C3", "C4"}
     red = (
@@ -250,12 +250,12 @@ def test_the_sheet_begins_with_the_worst(evaluated, samples):
     out, _ = evaluated
     for model in ("random", "without_pose"):
         errors = [row["error"] for row in rows(out, model)]
-        picture = cv2.imread(str(out / f"worst_{model}.png"))
+        sheet = cv2.imread(str(out / f"worst_{model}.png"))
         lefts = [(column * (2 * TILE + 2 * GAP) + GAP) for column in range(4)]
         for left, index in zip(lefts, np.argsort(errors)[::-1]):
             truth = sample_tile(samples[index])
-            assert (picture[GAP : GAP + TILE, left : left + TILE] == truth).all()
-            predicted = picture[GAP : GAP + TILE, left + TILE + GAP :][:, :TILE]
+            assert (sheet[GAP : GAP + TILE, left : left + TILE] == truth).all()
+            predicted = sheet[GAP : GAP + TILE, left + TILE + GAP :][:, :TILE]
             assert (predicted != truth).any()
     perfect = cv2.imread(str(out / "worst_perfect.png"))[GAP : GAP + TILE]
     assert (perfect[:, GAP : GAP + TILE] == perfect[:, TILE + 2 * GAP :][:, :TILE]).all()

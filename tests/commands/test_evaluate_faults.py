@@ -98,7 +98,7 @@ def test_a_bad_predictions_file_is_named_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_predictions_that_match_no_picture_are_told_also_when_quiet(drawn_set, tmp_path):
+def test_predictions_that_match_no_image_are_told_also_when_quiet(drawn_set, tmp_path):
     points = [[10.0 * number, 20.0, 0.9] for number in range(21)]
     images = {key: {"keypoints": points} for key in ("00000000_drawn0.jpg", "typo.jpg")}
     (tmp_path / "x.json").write_text(json.dumps({"name": "x", "images": images}))
@@ -198,8 +198,8 @@ def test_two_choices_of_the_deploy_net_are_refused(capsys):
     assert "--prototxt own.prototxt with --without pose: either" in capsys.readouterr().err
 
 
-def test_a_result_that_would_count_for_two_pictures_is_named(tmp_path, capsys):
-    """OpenPose's own files say neither the folder nor the suffix of their picture."""
+def test_a_result_that_would_count_for_two_images_is_named(tmp_path, capsys):
+    """OpenPose's own files say neither the folder nor the suffix of their image."""
     source = write_layout(tmp_path / "set", {"Test": [hand(1)], "Train": [hand(1), hand(2)]})
     for number in (1, 2):
         points = np.column_stack([hand(number).keypoints[:, :2], np.full(21, 0.9)])
@@ -217,7 +217,7 @@ def test_a_result_that_would_count_for_two_pictures_is_named(tmp_path, capsys):
     assert "results" in capsys.readouterr().out
 
 
-def test_a_picture_without_result_gets_none_of_another_folder_in_an_lmdb_set(tmp_path):
+def test_an_image_without_result_gets_none_of_another_folder_in_an_lmdb_set(tmp_path):
     """As in its source, whose splits the keys name."""
     source, results, out = tmp_path / "set", tmp_path / "results", tmp_path / "out"
     for split, folder, number in (("hands_train", "b", 1), ("hands_test", "a", 2)):

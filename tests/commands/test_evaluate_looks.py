@@ -48,7 +48,7 @@ def test_looks_and_levels_exclude_each_other(two_sets, tmp_path):
         (["--weights", "{uncalibrated}"], 4, False),
     ],
 )
-def test_the_results_say_whether_pictures_are_searched(
+def test_the_results_say_whether_images_are_searched(
     options, looks, is_searched, two_sets, weights
 ):
     words = [str(two_sets), *(option.format(uncalibrated=weights) for option in options)]
@@ -59,7 +59,7 @@ def test_the_results_say_whether_pictures_are_searched(
 
 @pytest.fixture
 def scenes(tmp_path):
-    """A picture of one hand with two boxes, one of them around nothing."""
+    """An image of one hand with two boxes, one of them around nothing."""
     image = np.full((480, 640, 3), 128, np.uint8)
     rendered = render_hand(0)
     corner = np.floor(rendered.joints.min(axis=0)).astype(int) - 15
@@ -82,7 +82,7 @@ def scenes(tmp_path):
     return path
 
 
-def test_scenes_and_pictures_without_hands_are_measured(scenes, two_sets, tmp_path):
+def test_scenes_and_images_without_hands_are_measured(scenes, two_sets, tmp_path):
     """Our own hands, read from their JSON, stand for another system's: the same row again.
 
     A second system, whose file has the same name, says that they are 300 pixels farther left.
@@ -159,9 +159,9 @@ def test_scenes_can_be_measured_on_onnx_runtime(scenes, tmp_path, capsys):
     assert "| mini |" in capsys.readouterr().out
 
 
-def test_a_missing_picture_of_a_scene_is_told_before_the_work(scenes, tmp_path):
+def test_a_missing_image_of_a_scene_is_told_before_the_work(scenes, tmp_path):
     (tmp_path / "scene.png").unlink()
-    with pytest.raises(UserError, match=r"scene.png, which is not there \(1 of 1 pictures"):
+    with pytest.raises(UserError, match=r"scene.png, which is not there \(1 of 1 images"):
         evaluate_scenes.main([str(scenes), "--out", str(tmp_path / "out")])
 
 
@@ -183,7 +183,7 @@ def test_the_file_of_scenes_is_not_replaced_by_the_results(scenes):
     assert json.loads(named_as_results.read_text()) == content
 
 
-def test_damaged_pictures_are_left_out(scenes, tmp_path, capsys, caplog, drawn_samples):
+def test_damaged_images_are_left_out(scenes, tmp_path, capsys, caplog, drawn_samples):
     """They ended the run after minutes, without results."""
     content = json.loads(scenes.read_text())
     content["images"].append({"id": 2, "file_name": "damaged.png"})
@@ -196,19 +196,19 @@ def test_damaged_pictures_are_left_out(scenes, tmp_path, capsys, caplog, drawn_s
     others.write_text("\n".join([",".join(POINT_COLUMNS), *rows]) + "\n")
     arguments = [str(scenes), "--without-hands", str(tmp_path / "empty")]
     arguments += ["--predictions", str(others), "--out", str(tmp_path / "out")]
-    damaged = dataclasses.replace(drawn_samples[1], image_bytes=b"no picture")
+    damaged = dataclasses.replace(drawn_samples[1], image_bytes=b"no image")
     hands = write_unchecked_set(tmp_path / "hands", [drawn_samples[0], damaged])
     arguments += ["--with-hands", str(hands)]
-    with pytest.raises(UserError, match="3 of 6 pictures could not be read .*; the others are mea"):
+    with pytest.raises(UserError, match="3 of 6 images could not be read .*; the others are mea"):
         evaluate_scenes.main(arguments)
     messages = [record.getMessage() for record in caplog.records]
-    assert messages[2].count(damaged.key) == 1 and "(10 bytes) cannot be decoded" in messages[2]
+    assert messages[2].count(damaged.key) == 1 and "(8 bytes) cannot be decoded" in messages[2]
     assert [message.split(":")[1] for message in messages][:3] == [
         f" {tmp_path / 'damaged.png'}",
         f" {tmp_path / 'empty/damaged.png'}",
         f" hands/00000001_{damaged.key}",
     ]
-    assert "\n1 pictures, hands by" in capsys.readouterr().out
+    assert "\n1 images, hands by" in capsys.readouterr().out
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert results["unreadable_pictures"] == 3 and results["labelled_hands"] == 1
     assert results["pictures_of_scenes"] == results["pictures_without_hands"] == 1
@@ -216,7 +216,7 @@ def test_damaged_pictures_are_left_out(scenes, tmp_path, capsys, caplog, drawn_s
     assert sum(own["scenes"]["count_by_size"]) == sum(other["scenes"]["count_by_size"]) == 2
     assert other["scenes"]["recall"] == 0 and other["scenes"]["precision"] is None
     (tmp_path / "empty/grey.png").unlink()
-    with pytest.raises(UserError, match="none of the 1 pictures can be read: give others"):
+    with pytest.raises(UserError, match="none of the 1 images can be read: give others"):
         evaluate_scenes.main(arguments)
 
 

@@ -19,7 +19,7 @@ from mcc_caffe.evaluation.prediction_runner import choose_splits
 from tests.support.commands import run
 from tests.support.evaluate_command import numbers, perfect_image, random_net, rows
 from tests.support.hands import hand, turned_jpeg, write_layout
-from tests.support.readers import coco_content, drawn, plain_picture, write
+from tests.support.readers import coco_content, drawn, plain_image, write
 
 
 def layout(tmp_path):
@@ -55,7 +55,7 @@ def test_several_splits_are_measured_one_by_one_and_together(tmp_path):
     of_sets = results["models"][0]["sets"]
     assert list(of_sets) == ["total", "Test", "Train"]
     # The labels are whole pixels and the truth of `hand` is not: they agree within 0.05 of the box.
-    # One label of hand 3 is rounded to just outside of its picture: it counts as missing.
+    # One label of hand 3 is rounded to just outside of its image: it counts as missing.
     pck = [of_set["paper"]["PCK"]["values"]["0.05"] for of_set in of_sets.values()]
     assert pck == pytest.approx([41 / 104, 20 / 62, 1 / 2])
     assert [of_set["images_without_prediction"] for of_set in of_sets.values()] == [3, 2, 1]
@@ -71,7 +71,7 @@ def test_a_split_with_the_name_of_all_splits_is_measured_alone(tmp_path):
     content = coco_content(drawn(1, seed=0))
     for name in ("near", "total"):
         write(tmp_path / f"coco/{name}.json", content)
-    write(tmp_path / "coco/0.jpg", plain_picture())
+    write(tmp_path / "coco/0.jpg", plain_image())
     key = {name: f"{name}_0.jpg_70" for name in ("near", "total")}
     images = {key[name]: perfect_image(drawn(1, seed=0)[0]) for name in key}
     (tmp_path / "system.json").write_text(json.dumps({"name": "system", "images": images}))
@@ -174,7 +174,7 @@ def test_names_are_as_short_as_tells_them_apart(tmp_path):
 
 
 def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):
-    """The picture is stored as 40 x 20 and shown as 20 x 40; the label refers to the latter."""
+    """The image is stored as 40 x 20 and shown as 20 x 40; the label refers to the latter."""
     source = write_layout(tmp_path / "set", {"Test": [hand(1)]})
     (source / "Test/mask/1.png").unlink()
     (source / "Test/mask").rmdir()
@@ -189,8 +189,8 @@ def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):
         (source / "Test/label_joint.txt").write_text(format_label("1.jpg", *size, points))
         out = str(tmp_path / orientation)
         evaluate.main([*command, "--out", out, "--orientation", orientation])
-    assert caplog.text.count("1 pictures have an EXIF orientation") == 1
-    # As stored, the picture ends at y = 19, and 10 of the labels lie outside.
+    assert caplog.text.count("1 images have an EXIF orientation") == 1
+    # As stored, the image ends at y = 19, and 10 of the labels lie outside.
     assert [int(row["keypoints"]) for name in ("stored", "upright")
             for row in rows(tmp_path / name, "system")] == [11, 21]  # fmt: skip
 
@@ -248,7 +248,7 @@ def test_results_of_two_runs_are_told_apart_by_their_folders(tmp_path):
         evaluate.main([*command, *map(str, paths[:1] * 2)])
 
 
-def test_pictures_of_an_earlier_run_do_not_stay(drawn_set, drawn_samples, tmp_path):
+def test_figures_of_an_earlier_run_do_not_stay(drawn_set, drawn_samples, tmp_path):
     """Masks alone have no curves of keypoints."""
     for kind, has_curves in (("keypoints", True), ("mask", False)):
         images = {}

@@ -57,7 +57,7 @@ def photos(tmp_path):
     return folder
 
 
-def test_a_folder_gives_a_picture_and_json_for_every_image(photos, weights, tmp_path):
+def test_a_folder_gives_a_drawing_and_json_for_every_image(photos, weights, tmp_path):
     done = run(
         "mcc_caffe.infer",
         photos,
@@ -91,8 +91,8 @@ def test_a_folder_gives_a_picture_and_json_for_every_image(photos, weights, tmp_
             and 0 <= keypoint["x"] <= 159
             and 0 <= keypoint["y"] <= 119
         )
-    picture = cv2.imread(str(out / "hand.png"))
-    assert picture.shape == (360, 3 * 480 + 8, 3)
+    drawing = cv2.imread(str(out / "hand.png"))
+    assert drawing.shape == (360, 3 * 480 + 8, 3)
     with h5py.File(out / "hand.h5") as file:
         assert file["heatmaps"].shape == (22, 128, 128) and file["mask"].shape == (120, 160)
         assert list(file["heatmaps"].attrs["names"]) == [*NAMES, "background"]
@@ -265,7 +265,7 @@ def test_results_need_a_folder(out, photos, weights, tmp_path):
 
 def test_a_folder_of_results_that_cannot_be_made_is_said_before_the_work(photos, weights, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/more").write_bytes(b"of the user")  # photos/more has pictures, too
+    (tmp_path / "out/more").write_bytes(b"of the user")  # photos/more has images, too
     done = run("mcc_caffe.infer", photos, "--weights", weights, "--out", tmp_path / "out")
     assert done.returncode == 2 and done.stderr.splitlines() == [
         f"error: {tmp_path}/out/more is no folder: move it away, or give another folder than "
@@ -446,10 +446,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(photos, weights
 
 
 @pytest.mark.parametrize("options", [[], ["--heatmaps"], ["--format", "mmpose"]])
-def test_a_picture_keeps_the_results_of_one_run_where_another_cannot_be_written(
+def test_an_image_keeps_the_results_of_one_run_where_another_cannot_be_written(
     options, weights, tmp_path, monkeypatch
 ):
-    """The picture is drawn small enough for the disk, the other results are not."""
+    """The drawing is small enough for the disk, the other results are not."""
     monkeypatch.setattr(
         "mcc_caffe.inference_run.marked_png",
         lambda image, program: marked_png(image[:4, :4], program),

@@ -16,7 +16,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import hear_a_hang_up, run, start, wait_for
 from tests.support.hands import drawn_sample, write_layout
-from tests.support.pictures import oriented_picture
+from tests.support.images import oriented_image
 
 RESULTS = {
     "coco": {"coco_results.json", "coco_images.json"},
@@ -28,7 +28,7 @@ RESULTS = {
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two pictures of a drawn hand."""
+    """Two images of a drawn hand."""
     folder, rng = tmp_path / "photos", np.random.default_rng(0)
     folder.mkdir()
     for name in ("a", "b"):
@@ -92,7 +92,7 @@ def test_coco_results_of_the_users_boxes_load_into_the_users_own_file(photos, tm
     assert names == {70: str(photos / "b.jpg"), 71: str(photos / "a.jpg")}
 
 
-def test_pictures_without_boxes_bring_no_category_of_their_own(photos, tmp_path, capsys):
+def test_images_without_boxes_bring_no_category_of_their_own(photos, tmp_path, capsys):
     content = {
         "images": [{"id": 70, "file_name": "a.jpg"}, {"id": 71, "file_name": "b.jpg"}],
         "annotations": [{"image_id": 71, "category_id": 5, "bbox": [9, 9, 90, 90]}],
@@ -137,16 +137,16 @@ def test_a_wrong_box_is_told_before_the_work(photos, tmp_path):
     assert not out.exists()
 
 
-def test_a_run_that_ends_early_keeps_the_hands_of_the_finished_pictures(
+def test_a_run_that_ends_early_keeps_the_hands_of_the_finished_images(
     photos, tmp_path, monkeypatch, caplog
 ):
     out, predict = tmp_path / "out", infer.HandPredictor.predict
     (photos / "c.jpg").write_bytes((photos / "a.jpg").read_bytes())
-    pictures = []
+    images = []
 
     def predict_two(predictor, image):
-        pictures.append(image)
-        if len(pictures) == 3:
+        images.append(image)
+        if len(images) == 3:
             raise KeyboardInterrupt
         return predict(predictor, image)
 
@@ -161,8 +161,8 @@ def test_a_run_that_ends_early_keeps_the_hands_of_the_finished_pictures(
     assert len(results.getAnnIds()) == 2 and "do not have all files" in caplog.text
 
     before = (out / "coco_results.json").read_bytes()
-    pictures[:] = 2 * [None]
-    with pytest.raises(KeyboardInterrupt):  # before any picture is finished
+    images[:] = 2 * [None]
+    with pytest.raises(KeyboardInterrupt):  # before any image is finished
         look(photos, "--format", "coco", "--out", out, "--threshold", -1)
     assert (out / "coco_results.json").read_bytes() == before
 
@@ -257,10 +257,10 @@ def test_no_result_is_lost_in_a_videos_folder_of_results(clip, tmp_path):
 
 
 def test_results_of_photographs_that_are_turned_upright_are_measured(tmp_path, drawn_samples):
-    """The second picture is stored on its side: evaluation and `infer` turn it in the same way."""
+    """The second image is stored on its side: evaluation and `infer` turn it in the same way."""
     first, second = drawn_samples[1], drawn_samples[3]
     on_its_side = np.ascontiguousarray(np.rot90(second.image())[..., ::-1])
-    content = oriented_picture(on_its_side, "JPEG", 6, quality=95)  # 6: by a quarter to the right
+    content = oriented_image(on_its_side, "JPEG", 6, quality=95)  # 6: by a quarter to the right
     second = dataclasses.replace(second, image_bytes=content)
     root = write_layout(tmp_path / "set", {"Test": [first, second]})
     out = tmp_path / "results"

@@ -14,7 +14,7 @@ from tests.support.rendered import render_two_hands
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A picture of two hands, one without any, and a COCO file with a box around one hand."""
+    """An image of two hands, one without any, and a COCO file with a box around one hand."""
     folder = tmp_path_factory.mktemp("photos")
     image, joints = render_two_hands()
     cv2.imwrite(str(folder / "none.png"), np.full_like(image, 128))
@@ -35,7 +35,7 @@ def distance(hand, joints):
     return np.nanmedian(np.linalg.norm(np.array(points) - joints, axis=1))
 
 
-def test_every_hand_of_a_picture_and_none_where_there_is_none(photos, tmp_path):
+def test_every_hand_of_an_image_and_none_where_there_is_none(photos, tmp_path):
     folder, joints = photos
     done = run("mcc_caffe.infer", folder, "--hands", "all", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -106,7 +106,7 @@ def test_what_does_not_go_together_is_refused(photos, tmp_path, options, message
     assert not (tmp_path / "out").exists()
 
 
-def test_a_picture_that_the_boxes_do_not_list_is_named(photos, tmp_path):
+def test_an_image_that_the_boxes_do_not_list_is_named(photos, tmp_path):
     other = tmp_path / "other.png"
     cv2.imwrite(str(other), np.zeros((50, 50, 3), np.uint8))
     done = run(

@@ -35,13 +35,13 @@ def test_curves_of_one_and_of_several_runs(tmp_path):
         assert cv2.imread(str(path)).shape == (420, 1500, 3)
 
 
-def test_curves_replace_no_other_picture_of_the_run(tmp_path):
+def test_curves_replace_no_other_image_of_the_run(tmp_path):
     full = write_log(tmp_path / "full")
     (full / "curves.png").write_bytes(b"a photograph")
     done = run("mcc_caffe.plot", full)
     assert done.returncode == 2
     assert (
-        "would be overwritten and is no picture that this version of the command has drawn"
+        "would be overwritten and is no figure that this version of the command has drawn"
         in done.stderr
     )
     assert (full / "curves.png").read_bytes() == b"a photograph"

@@ -101,7 +101,7 @@ def transplanted(openpose):
 
 
 def transplanted_net(transplanted):
-    """Return our net with these weights, after a forward pass on a random picture."""
+    """Return our net with these weights, after a forward pass on a random image."""
     caffe = import_caffe()
     net = caffe.Net(str(ROOT / "prototxt/paper/deploy.prototxt"), caffe.TEST)
     load_weights(net, transplanted[1])

@@ -28,7 +28,7 @@ from mcc_caffe.core.geometry import (
 sides = st.integers(1, 5000)
 
 
-def test_a_picture_ends_at_the_edges_of_its_outer_pixels():
+def test_an_image_ends_at_the_edges_of_its_outer_pixels():
     points = [(-0.51, 0), (-0.5, -0.5), (3.49, 1.49), (3.5, 0), (0, 1.5), (np.nan, 0)]
     is_inside = lie_inside(np.array(points), width=4, height=2)
     assert is_inside.tolist() == [False, True, True, False, False, False]
@@ -60,7 +60,7 @@ def test_compose_applies_from_first_to_last():
 
 
 @pytest.mark.parametrize("size", [(2000, 1500), (640, 480), (97, 31), (5, 400)])
-def test_warp_keeps_a_smooth_picture_where_the_map_says(size):
+def test_warp_keeps_a_smooth_image_where_the_map_says(size):
     """A ramp's values are its coordinates, so that each drawn pixel tells where it came from."""
     width, height = size
     ramp = np.tile(np.arange(width, dtype=np.float32), (height, 1))
@@ -99,9 +99,9 @@ def test_an_image_is_reduced_no_further_than_the_map_shrinks(shrink, expected):
 @pytest.mark.parametrize("size", [(2000, 1500), (1999, 1501), (1205, 1203)])
 @pytest.mark.parametrize("reduced", [2, 4, 8])
 def test_warp_of_a_reduced_image_moves_nothing(size, reduced):
-    """A picture of its own coordinates, and its means of reduced x reduced pixels.
+    """An image of its own coordinates, and its means of reduced x reduced pixels.
 
-    The last means run over the picture's end.
+    The last means run over the image's end.
     """
     ramp = np.stack(np.meshgrid(*map(np.arange, size)), axis=-1).astype(np.float32)
     overhang = [-side % reduced for side in size]

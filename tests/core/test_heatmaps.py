@@ -50,7 +50,7 @@ def test_background_can_be_one_minus_the_maximum():
 
 
 def decode_input(maps):
-    """The keypoints of one input, all of which the picture fills."""
+    """The keypoints of one input, all of which the image fills."""
     side = maps.shape[-1] * STRIDE
     return decode_levels(maps[None], [(side, side)]).keypoints
 

@@ -18,7 +18,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import ImageError, ImageHeader, decode_image, read_header
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels, header_size
 from tests.support.commands import run_code
-from tests.support.pictures import ORIENTATION, orientation_tags, oriented_picture
+from tests.support.images import ORIENTATION, orientation_tags, oriented_image
 
 COLOURS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
 COLOURS = cv2.resize(COLOURS[:3, :2], (16, 24), interpolation=cv2.INTER_NEAREST)  # six fields
@@ -35,7 +35,7 @@ def encoded(image, kind, **options):
 def test_every_orientation_of_every_format_is_made_upright(kind, orientation):
     if kind == "AVIF" and not PIL.features.check("avif"):
         pytest.skip("this Pillow knows no AVIF")
-    content = oriented_picture(COLOURS, kind, orientation)
+    content = oriented_image(COLOURS, kind, orientation)
     upright = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(content)))
     expected = np.array(upright.convert("RGB"))[..., ::-1]
     decoded = decode_image(content)
@@ -74,7 +74,7 @@ def test_a_tiff_that_pillow_does_not_know_is_turned():
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "BMP", "GIF"])
-def test_opencv_writes_nothing_about_a_damaged_picture(kind, capfd):
+def test_opencv_writes_nothing_about_a_damaged_image(kind, capfd):
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     content = encoded(PIL.Image.fromarray(np.tile(COLOURS, (6, 6, 1))), kind)
@@ -99,20 +99,20 @@ def test_the_bits_that_are_used_of_16_count(channels, suffix, bits):
     assert (decode_image(content) == expected[..., None]).all()
 
 
-def test_hidden_colours_of_transparent_pictures_do_not_count():
+def test_hidden_colours_of_transparent_images_do_not_count():
     alpha = np.zeros((24, 16, 1), np.uint8)
     alpha[12:] = 255
     alpha[10] = 128
     for kind, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})):
-        pictures = []
+        decoded = []
         for hidden in (0, 90, 255):
             colours = np.where(alpha > 0, COLOURS, hidden).astype(np.uint8)
             image = PIL.Image.fromarray(np.dstack([colours, alpha]), "RGBA")
-            pictures.append(decode_image(encoded(image, kind, **options)))
-        assert (pictures[0] == pictures[1]).all() and (pictures[0] == pictures[2]).all(), kind
-        assert (pictures[0][:10] == 255).all()
-        assert (pictures[0][12:] == COLOURS[12:, :, ::-1]).all()
-        half = np.abs(pictures[0][10].astype(int) - (COLOURS[10, :, ::-1] * 0.5 + 127.5))
+            decoded.append(decode_image(encoded(image, kind, **options)))
+        assert (decoded[0] == decoded[1]).all() and (decoded[0] == decoded[2]).all(), kind
+        assert (decoded[0][:10] == 255).all()
+        assert (decoded[0][12:] == COLOURS[12:, :, ::-1]).all()
+        half = np.abs(decoded[0][10].astype(int) - (COLOURS[10, :, ::-1] * 0.5 + 127.5))
         assert half.max() <= 2, kind
 
 
@@ -177,7 +177,7 @@ def test_transparent_parts_of_a_tiff_are_white(is_multiplied, is_grey, bits, ori
 @pytest.mark.parametrize("planar_configuration", ["contig", "separate"])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
 def test_the_colours_of_a_tiff_may_lie_in_planes(kind, planar_configuration):
-    """OpenCV would mix planes of more than 8 bits into a picture of other colours."""
+    """OpenCV would mix planes of more than 8 bits into an image of other colours."""
     samples = (COLOURS / 255 * (np.iinfo(kind).max if kind != np.float32 else 1)).astype(kind)
     is_in_planes = planar_configuration == "separate"
     content = io.BytesIO()
@@ -383,7 +383,7 @@ def png_that_claims(width, height):
     return content[:at] + body + struct.pack(">I", zlib.crc32(body)) + content[at + 21 :]
 
 
-def test_only_our_bound_decides_about_large_pictures(monkeypatch, recwarn):
+def test_only_our_bound_decides_about_large_images(monkeypatch, recwarn):
     """Pillow has one of its own, and decodes a PNG to find what may follow its pixels."""
     pillows_bound = PIL.Image.MAX_IMAGE_PIXELS
     content = png_that_claims(30_000, 30_000)
@@ -397,7 +397,7 @@ def test_only_our_bound_decides_about_large_pictures(monkeypatch, recwarn):
     monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "400")
     assert header_size(png_that_claims(19000, 19000)) == (19000, 19000)
     assert pillows_bound == PIL.Image.MAX_IMAGE_PIXELS and not recwarn
-    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 5)  # instead of a picture of gigabytes
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 5)  # instead of an image of gigabytes
     assert decode_image(huge_png(200)).shape == (200, 200, 3)
     assert read_header(huge_png(200)).width == 200 and PIL.Image.MAX_IMAGE_PIXELS == 5
 
@@ -428,8 +428,8 @@ except ImageError:
 
 @pytest.mark.parametrize("ending", [".hdr", ".ras", ".jpg"])
 def test_formats_whose_header_only_opencv_reads_are_bounded_too(ending, tmp_path):
-    picture = np.full((1500, 1000, 3), 0.5, np.float32 if ending == ".hdr" else np.uint8)
-    (tmp_path / "a.jpg").write_bytes(cv2.imencode(ending, picture)[1].tobytes())
+    image = np.full((1500, 1000, 3), 0.5, np.float32 if ending == ".hdr" else np.uint8)
+    (tmp_path / "a.jpg").write_bytes(cv2.imencode(ending, image)[1].tobytes())
     environment = dict(os.environ)
     environment.pop("OPENCV_IO_MAX_IMAGE_PIXELS", None)
     for bound, said in (("1.4", "refused"), ("1.6", "(1500, 1000, 3)")):
@@ -448,9 +448,9 @@ except ImageError as error:
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".hdr"])
-def test_a_picture_above_opencvs_own_limit_is_not_called_damaged(ending, tmp_path):
-    picture = np.full((40, 30, 3), 0.5, np.float32 if ending == ".hdr" else np.uint8)
-    (tmp_path / "a.jpg").write_bytes(cv2.imencode(ending, picture)[1].tobytes())
+def test_an_image_above_opencvs_own_limit_is_not_called_damaged(ending, tmp_path):
+    image = np.full((40, 30, 3), 0.5, np.float32 if ending == ".hdr" else np.uint8)
+    (tmp_path / "a.jpg").write_bytes(cv2.imencode(ending, image)[1].tobytes())
     limited = {**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "1000"}
     done = run_code(DECODE_IN_PYTHON, cwd=tmp_path, env=limited)
     assert done.stdout == (

@@ -26,7 +26,7 @@ from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import BACKGROUND_MAX, GREY, IGNORE_LABEL
 from tests.support.hands import hand, keypoints_at, write_set, write_unchecked_set
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 
 STRONG_PARTS = ("STRETCH_PROBABILITY", "NOISE_PROBABILITY", "COVER_PROBABILITY")
 SAME_COLOURS = augmentation.ColourRanges((0, 0), (1, 1), (1, 1), 0.0, (0, 0))  # change nothing

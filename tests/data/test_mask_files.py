@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels, header_size
-from tests.support.pictures import encoded, oriented_picture
+from tests.support.images import encoded, oriented_image
 
 HAND = np.zeros((6, 8), bool)
 HAND[2:5, 3:6] = True
@@ -91,7 +91,7 @@ def test_what_is_no_image_is_an_error(content):
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_exif_orientation_turns_no_mask(kind, orientation):
-    content = oriented_picture(two_values(0, 255), kind, orientation)
+    content = oriented_image(two_values(0, 255), kind, orientation)
     assert header_size(content) == HAND.shape[::-1]
     values = decode_mask_values(content, HAND.shape[::-1])
     assert np.array_equal(hand_pixels(values), HAND)

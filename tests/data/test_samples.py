@@ -21,7 +21,7 @@ from mcc_caffe.data.samples import (
 from mcc_caffe.data.writers import SampleWriter
 from tests.support.commands import run
 from tests.support.hands import HEIGHT, WIDTH, hand, turned_jpeg, write_set
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 
 
 def test_a_set_gives_back_what_was_written(drawn_samples, drawn_set):

@@ -24,7 +24,7 @@ from mcc_caffe.data.sheet import (
 )
 from tests.support.disks import room_for_files
 from tests.support.hands import hand, keypoints_at, moved
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 
 
 def test_missing_keypoints_are_named_short():

@@ -26,10 +26,10 @@ from tests.support.hands import hand, turned_jpeg, write_layout
 from tests.support.readers import (
     coco_content,
     drawn,
-    plain_picture,
+    plain_image,
     replace_line,
     write,
-    write_shared_picture,
+    write_shared_image,
 )
 
 
@@ -378,12 +378,12 @@ def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_an_image_together
         {**annotation, "id": annotation["id"] + 100} for annotation in content["annotations"]
     ]
     write(tmp_path / "hands.json", content)
-    write(tmp_path / "0.jpg", plain_picture())
+    write(tmp_path / "0.jpg", plain_image())
     coco = read_dataset(tmp_path / "hands.json")
     assert group_counts(coco, "14/6", seed) == [14, 6]
     write(tmp_path / "annotations/a.json", {**content, "annotations": content["annotations"][:10]})
     write(tmp_path / "annotations/b.json", {**content, "annotations": content["annotations"][10:]})
-    write(tmp_path / "annotations/0.jpg", plain_picture())
+    write(tmp_path / "annotations/0.jpg", plain_image())
     two_files = read_dataset(tmp_path / "annotations")
     sets = split_entries(two_files, "14/6", seed)
     train, validation = ({entry.image["id"] for entry in entries} for entries in sets.values())
@@ -494,7 +494,7 @@ def test_the_second_of_two_builds_says_who_holds_the_folder(layout, tmp_path):
 
 
 def test_hands_of_an_image_in_both_splits_are_told(tmp_path):
-    source = write_shared_picture(tmp_path / "set")
+    source = write_shared_image(tmp_path / "set")
     done = run("data_tools.build_lmdb", source, tmp_path / "a")
     assert done.returncode == 0, done.stderr
     assert (

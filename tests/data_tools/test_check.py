@@ -30,8 +30,8 @@ from tests.support.hands import (
     write_set,
     write_unchecked_set,
 )
-from tests.support.pictures import encoded
-from tests.support.readers import write_shared_picture
+from tests.support.images import encoded
+from tests.support.readers import write_shared_image
 
 
 def mask_png(value: int, size: tuple = (HEIGHT, WIDTH)) -> bytes:
@@ -456,7 +456,7 @@ def test_the_same_pixels_in_another_file_are_the_same_image_and_another_crop_is_
 
 def test_hands_of_one_image_in_two_splits_are_found(tmp_path):
     """Their crops differ, so that neither the pixels nor the thumbnails agree."""
-    report, _ = check(write_shared_picture(tmp_path / "set"), tmp_path / "out", code=0)
+    report, _ = check(write_shared_image(tmp_path / "set"), tmp_path / "out", code=0)
     assert [(item["sample"], item["kind"], item["message"]) for item in report["findings"]] == [
         (
             f"train.json: annotation {number}",

@@ -17,7 +17,7 @@ from mcc_caffe.data.sheet import EMPTY, GAP, OUTLINE, TILE
 from mcc_caffe.paper import VARIANTS
 from tests.support.commands import run
 from tests.support.hands import hand, keypoints_at, write_layout, write_set
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 
 TEXT = CAPTION_LINES * 14 + 6
 INDEX_TIP, POINT = NAMES.index("index_4"), (300.0, 150.0)

@@ -17,7 +17,7 @@ from data_tools.teachers import AgreedHand, MediaPipeTeacher, find_agreed_hands,
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from tests.support.commands import log, run
-from tests.support.pictures import replace_once_read
+from tests.support.images import replace_once_read
 
 FIRST_BLUE = 100  # of the pixel at keypoint 0
 

@@ -8,7 +8,7 @@ import pytest
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, write_predictions
 from tests.support.hands import hand
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 
 
 def test_predictions_come_back_as_they_were_written(tmp_path):
@@ -55,7 +55,7 @@ def test_predicted_probabilities_below_one_half_are_no_hand(tmp_path):
     "content, message",
     [
         (b"", r"m.png, the predicted mask of 0.jpg, cannot be used: the mask \(0 bytes\)"),
-        (b"no picture", "cannot be used: .* cannot be decoded"),
+        (b"no image", "cannot be used: .* cannot be decoded"),
         (encoded(np.zeros((5, 6), np.uint8)), "the mask is 6 x 5, the image 160 x 120"),
         (
             encoded((np.indices((120, 160))[0] % 3).astype(np.uint8)),
@@ -117,14 +117,14 @@ def test_a_result_with_a_hand_stands_for_one_sample(tmp_path):
             file.check_no_image_twice(["Test_0.jpg", "Train_0.jpg"])
 
 
-def test_of_two_sets_results_those_of_the_samples_own_picture_are_taken(tmp_path, monkeypatch):
+def test_of_two_sets_results_those_of_the_samples_own_image_are_taken(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     results = tmp_path / "results"
     results.mkdir()
     for number, folder in enumerate("AB"):
-        picture = tmp_path / folder / "x.jpg"
-        picture.parent.mkdir()
-        picture.touch()
+        path = tmp_path / folder / "x.jpg"
+        path.parent.mkdir()
+        path.touch()
         points = np.column_stack([hand(number).keypoints[:, :2], np.full(21, 0.9)])
         person = {"hand_right_keypoints_2d": points.ravel().tolist()}
         content = {"image": f"{folder}/x.jpg", "people": [person]}
@@ -137,7 +137,7 @@ def test_of_two_sets_results_those_of_the_samples_own_picture_are_taken(tmp_path
             PredictionsFile(results, set_path=set_path).entry("hands_x.jpg_1")
 
 
-def test_shares_of_the_pictures_sides_are_refused(tmp_path):
+def test_shares_of_the_images_sides_are_refused(tmp_path):
     """A hand that is wholly at (0, 0) is an answer, though, where others are in pixels."""
     path = tmp_path / "x.json"
     keypoints = hand(0).keypoints.astype(float)
@@ -156,7 +156,7 @@ def test_shares_of_the_pictures_sides_are_refused(tmp_path):
 
 
 def test_a_file_is_refused_where_half_of_its_hands_are_shares(tmp_path, caplog):
-    """Also where a landmark lies outside the picture; of fewer hands a warning tells."""
+    """Also where a landmark lies outside the image; of fewer hands a warning tells."""
     path = tmp_path / "x.json"
     keypoints = hand(0).keypoints.astype(float)
     shares = keypoints / (160, 120, 1)
@@ -196,8 +196,8 @@ def _hand_at(xy):
     "wrong, warnings",
     [
         (_hand_at([(0, 0), (0.5, 0), (0.5, 1.5)]), 1),  # collapsed in the left top corner
-        (_hand_at(np.linspace(-1.9, -0.1, 42).reshape(21, 2)), 1),  # left of and above the picture
-        (_hand_at([(0.2, 0.3), (1.4, 0.5), (0.6, 1.5), (1.2, 1.1)]), 1),  # of a 2x2 picture
+        (_hand_at(np.linspace(-1.9, -0.1, 42).reshape(21, 2)), 1),  # left of and above the image
+        (_hand_at([(0.2, 0.3), (1.4, 0.5), (0.6, 1.5), (1.2, 1.1)]), 1),  # of a 2x2 image
         (_hand_at([(0, 0), (0.5, 1.5)]), 0),  # in two places
         (np.vstack([[(1, 1, 0.5)], np.full((20, 3), np.nan)]), 0),  # a single keypoint
     ],

@@ -1,4 +1,4 @@
-"""Other systems' hands in scenes, read from real files: which result is of which picture."""
+"""Other systems' hands in scenes, read from real files: which result is of which image."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ BOX = [20, 30, 100, 50]  # x, y, width, height
 
 
 def write_scenes(folder, *names, size=None):
-    """Write pictures of 160 x 120 pixels and a COCO file with one hand in each; read it."""
+    """Write images of 160 x 120 pixels and a COCO file with one hand in each; read it."""
     images, annotations = [], []
     for number, name in enumerate(names):
         path = folder / name
@@ -50,7 +50,7 @@ def points():
 
 
 def write_table(path, *names):
-    """Write a table with that hand in each picture of the names."""
+    """Write a table with that hand in each image of the names."""
     rows = [
         f"{name},,,0,,0.9,{joint},{x},{y},0.9"
         for name in names
@@ -65,8 +65,8 @@ def finds_each_hand(path, scenes):
     return [bool(answer.is_detected[0]) for answer in compare_file(path, scenes, scenes)]
 
 
-def test_a_result_is_the_pictures_in_whose_folder_it_is(tmp_path):
-    """A table has no rows for a picture without hands."""
+def test_a_result_is_the_images_in_whose_folder_it_is(tmp_path):
+    """A table has no rows for an image without hands."""
     scenes = write_scenes(tmp_path, "A/1.png", "B/1.png", "C/2.png")
     table = tmp_path / "table.csv"
     for names, expected in (
@@ -82,22 +82,22 @@ def test_a_result_is_the_pictures_in_whose_folder_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a/1.png", "photos/C/2.png", "{folder}/A/1.png"])
-def test_a_result_is_not_another_pictures_of_the_same_name(name, tmp_path):
-    """Of the folder A there are only results, and of C only the picture."""
+def test_a_result_is_not_another_images_of_the_same_name(name, tmp_path):
+    """Of the folder A there are only results, and of C only the image."""
     scenes = write_scenes(tmp_path, "C/1.png")
     table = write_table(tmp_path / "table.csv", name.format(folder=tmp_path))
-    with pytest.raises(UserError, match="table.csv has none of these pictures: the names of the f"):
+    with pytest.raises(UserError, match="table.csv has none of these images: the names of the f"):
         compare_file(table, scenes, scenes)
 
 
-def test_a_picture_without_a_folder_in_the_file_may_lie_elsewhere(tmp_path):
+def test_an_image_without_a_folder_in_the_file_may_lie_elsewhere(tmp_path):
     scenes = write_scenes(tmp_path, "1.png")
     assert finds_each_hand(write_table(tmp_path / "table.csv", "/photos/1.png"), scenes) == [True]
 
 
-def test_a_result_that_may_be_of_two_pictures_is_named(tmp_path):
+def test_a_result_that_may_be_of_two_images_is_named(tmp_path):
     scenes = write_scenes(tmp_path, "A/1.png", "B/1.png")
-    with pytest.raises(UserError, match="1.png may be .*A/1.png or .*B/1.png: name the pic"):
+    with pytest.raises(UserError, match="1.png may be .*A/1.png or .*B/1.png: name the ima"):
         compare_file(write_table(tmp_path / "table.csv", "1.png"), scenes, scenes)
     with pytest.raises(UserError, match="has x/A/1.png and y/A/1.png, which may both be .*A/1.png"):
         compare_file(write_table(tmp_path / "table.csv", "x/A/1.png", "y/A/1.png"), scenes, scenes)
@@ -110,8 +110,8 @@ def test_a_result_that_may_be_of_two_pictures_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["csv", "mmpose"])
-def test_files_without_hands_do_not_say_of_which_picture_they_are(form, tmp_path):
-    """Only in B/ there is a hand; every file of results has the name of its picture."""
+def test_files_without_hands_do_not_say_of_which_image_they_are(form, tmp_path):
+    """Only in B/ there is a hand; every file of results has the name of its image."""
     scenes = write_scenes(tmp_path, "A/1.png", "B/1.png", "C/1.png", "C/2.png")
     points_of_hand = np.column_stack([points(), np.full(21, 0.9)])
     hand = HandRecord(points_of_hand, np.ones(21, bool), 0.9, tuple(BOX), lambda: None)
@@ -130,8 +130,8 @@ def test_files_without_hands_do_not_say_of_which_picture_they_are(form, tmp_path
     file.check_no_image_twice(["Test_1.jpg", "Test_2.jpg", "Train_1.jpg"])
 
 
-def test_labels_of_a_picture_that_is_turned_upright_are_refused(weights, tmp_path):
-    """The picture is stored as 40 x 20 and shown as 20 x 40."""
+def test_labels_of_an_image_that_is_turned_upright_are_refused(weights, tmp_path):
+    """The image is stored as 40 x 20 and shown as 20 x 40."""
     (tmp_path / "1.jpg").write_bytes(turned_jpeg())
     table = write_table(tmp_path / "table.csv", "1.jpg")
     scenes = write_scenes(tmp_path, "1.jpg", size=(40, 20))
@@ -143,8 +143,8 @@ def test_labels_of_a_picture_that_is_turned_upright_are_refused(weights, tmp_pat
     assert finds_each_hand(table, write_scenes(tmp_path, "1.jpg", size=(20, 40))) == [True]
 
 
-def test_results_are_compared_without_decoding_the_pictures(tmp_path, monkeypatch):
-    """The header tells the size; that of a Radiance picture only decoding tells."""
+def test_results_are_compared_without_decoding_the_images(tmp_path, monkeypatch):
+    """The header tells the size; that of a Radiance image only decoding tells."""
     scenes = write_scenes(tmp_path, "1.png", "2.hdr", "3.png")
     decoded = []
 
@@ -169,7 +169,7 @@ def own_hand(score, keypoints):
 
 
 def write_own_results(folder, scenes, *contents):
-    """Write our JSON for each scene's picture, with the given content."""
+    """Write our JSON for each scene's image, with the given content."""
     folder.mkdir()
     for scene, content in zip(scenes, contents):
         report = {"program": PROGRAM, "image": str(scene.path), **content}
@@ -191,7 +191,7 @@ def test_a_hand_without_keypoints_is_none(tmp_path):
     nowhere = write_own_results(tmp_path / "nowhere", scenes[1:2], nothing)
     (answer,) = compare_file(nowhere, scenes[1:2], scenes[1:2])
     assert answer.is_detected.tolist() == [False] and not len(answer.scores)
-    with pytest.raises(UserError, match="nowhere has none of these pictures"):
+    with pytest.raises(UserError, match="nowhere has none of these images"):
         compare_file(nowhere, scenes[:1], scenes[:1])
 
 

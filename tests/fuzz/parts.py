@@ -16,6 +16,16 @@ from tests.fuzz.data_parts import (
     Rhd,
     Truth,
 )
+from tests.fuzz.image_parts import (
+    BoxesFile,
+    CocoResults,
+    Image,
+    MaskFile,
+    OwnResults,
+    Predictions,
+    Results,
+    Video,
+)
 from tests.fuzz.net_parts import (
     Caffemodel,
     DataLayerSettings,
@@ -25,16 +35,6 @@ from tests.fuzz.net_parts import (
     RunLogFile,
     SolverPrototxt,
     SolverState,
-)
-from tests.fuzz.picture_parts import (
-    BoxesFile,
-    CocoResults,
-    Image,
-    MaskFile,
-    OwnResults,
-    Predictions,
-    Results,
-    Video,
 )
 
 
@@ -80,8 +80,8 @@ PARTS = {
     "coco-results": Reader(CocoResults, "COCO results and the data set beside them"),
     "own-results": Reader(OwnResults, "marked results of `infer`: PNG, JSON, MP4, HDF5"),
     "boxes": Reader(BoxesFile, "COCO files of boxes, for `infer --boxes` and scenes"),
-    "image": Reader(Image, "pictures: JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, JPEG 2000, PNM"),
-    "video": Reader(Video, "videos and animated pictures"),
+    "image": Reader(Image, "images: JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, JPEG 2000, PNM"),
+    "video": Reader(Video, "videos and animated images"),
     "caffemodel": Reader(Caffemodel, "caffemodels, of both formats"),
     "solverstate": Reader(SolverState, "solver states with their weights, restored by Caffe"),
     "packed": Reader(PackedWeights, "packed weights (`.npz`)"),

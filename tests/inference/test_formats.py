@@ -29,7 +29,7 @@ from mcc_caffe.inference.reports import (
 from mcc_caffe.inference.video_reports import all_hands_line
 from tests.support.disks import file_size_limit
 from tests.support.hands import hand
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 
 OTHERS = [name for name in FORMATS if name != "ours"]
 
@@ -53,13 +53,13 @@ def own_report(*names, x=13):
 
 
 def written_file(name, image):
-    """The content of a file of one picture in a format."""
+    """The content of a file of one image in a format."""
     result_format = open_format(name)
     return result_format.document(result_format.describe(image))
 
 
 def write_run(form, out, images):
-    """Write pictures as a run does: {result's name: record}."""
+    """Write images as a run does: {result's name: record}."""
     out.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
         form.write_image(out / name, form.describe(image))
@@ -69,7 +69,7 @@ def write_run(form, out, images):
 
 @pytest.fixture
 def images():
-    """Three pictures: with two hands, with none, and with one."""
+    """Three images: with two hands, with none, and with one."""
     rng = np.random.default_rng(0)
     hands = [random_hand(rng) for _ in range(3)]
     return {
@@ -323,7 +323,7 @@ def test_a_present_keypoint_of_hardly_any_confidence_is_read_back(name, tmp_path
 
 
 def write_coco(folder, results, categories=(), file_name="0.jpg"):
-    """Write COCO results of one picture, with the data set beside them; return their path."""
+    """Write COCO results of one image, with the data set beside them; return their path."""
     images = {"images": [{"id": 1, "file_name": file_name}], "categories": list(categories)}
     (folder / "coco_images.json").write_text(json.dumps(images))
     (folder / "coco_results.json").write_text(json.dumps(results))
@@ -355,7 +355,7 @@ def test_coco_results_of_masks_alone_predict_no_keypoints(tmp_path):
 def test_what_is_no_record_of_coco_gives_one_line(tmp_path):
     result = {"image_id": 1, "category_id": 1, "score": 0.9, "keypoints": [9.0] * 63}
     for other in (5, "x", None, [1]):
-        with pytest.raises(UserError, match="entry 1 is no hand of a picture of coco_images.json"):
+        with pytest.raises(UserError, match="entry 1 is no hand of an image of coco_images.json"):
             PredictionsFile(write_coco(tmp_path, [result, other]))
         with pytest.raises(UserError, match="coco_images.json cannot be read .TypeError."):
             PredictionsFile(write_coco(tmp_path, [result], [other]))
@@ -369,10 +369,10 @@ def test_what_is_no_record_of_coco_gives_one_line(tmp_path):
         PredictionsFile(path)
 
 
-def test_coco_results_of_no_picture_are_refused(tmp_path):
+def test_coco_results_of_no_image_are_refused(tmp_path):
     path = write_coco(tmp_path, [])
     (tmp_path / "coco_images.json").write_text('{"images": []}')
-    with pytest.raises(UserError, match="coco_results.json has the results of no picture"):
+    with pytest.raises(UserError, match="coco_results.json has the results of no image"):
         PredictionsFile(path)
 
 
@@ -408,8 +408,8 @@ def test_openpose_files_of_openpose_itself_are_read_by_their_names(tmp_path):
     ("name", "ending"),
     [("mmpose", ".json"), ("openpose", "_keypoints.json"), ("csv", ".csv"), ("own", ".json")],
 )
-def test_an_answer_without_a_pictures_name_goes_by_its_own(name, ending, tmp_path):
-    """The web server does not know what the picture that it got is called."""
+def test_an_answer_without_an_images_name_goes_by_its_own(name, ending, tmp_path):
+    """The web server does not know what the image that it got is called."""
     written = random_hand(np.random.default_rng(0))
     if name == "own":
         points = [
@@ -441,23 +441,23 @@ def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
         file.entry("1.jpg")
 
 
-def test_results_are_not_measured_on_cut_pictures(tmp_path):
+def test_results_are_not_measured_on_cut_images(tmp_path):
     record = ImageRecord("photos/0.jpg", 160, 120, [random_hand(np.random.default_rng(0))])
     file = PredictionsFile(write_run(open_format("csv"), tmp_path, {"0": record}))
     pixels = cv2.imdecode(np.frombuffer(hand(0).image_bytes, np.uint8), cv2.IMREAD_COLOR)
     png = encoded(pixels[:90, :90])
-    with pytest.raises(UserError, match="0.jpg is cut out of its picture"):
+    with pytest.raises(UserError, match="0.jpg is cut out of its source image"):
         file.predict(hand(0, image_bytes=png))
 
 
-def test_a_cut_picture_is_known_whatever_its_format_is(tmp_path):
-    picture = encoded(hand(0).image())
-    sample = hand(0, key="0.png", image_bytes=picture)
+def test_a_cut_image_is_known_whatever_its_format_is(tmp_path):
+    encoded_image = encoded(hand(0).image())
+    sample = hand(0, key="0.png", image_bytes=encoded_image)
     record = ImageRecord("photos/0.png", 160, 120, [random_hand(np.random.default_rng(0))])
     file = PredictionsFile(write_run(open_format("csv"), tmp_path, {"0": record}))
     uncut = frame_sample(sample, "0.png")
-    assert uncut.image_bytes == picture and file.predict(uncut).keypoints is not None
-    with pytest.raises(UserError, match="0.png is cut out of its picture"):
+    assert uncut.image_bytes == encoded_image and file.predict(uncut).keypoints is not None
+    with pytest.raises(UserError, match="0.png is cut out of its source image"):
         file.predict(frame_sample(sample, "0.png", box=(40, 10, 120, 119)))
 
 
@@ -554,7 +554,7 @@ def test_other_content_gives_one_line(tmp_path, name, text, message):
     assert len(str(error.value).splitlines()) == 1 and str(tmp_path) in str(error.value)
 
 
-def test_coco_pictures_of_one_id_are_refused(images, tmp_path):
+def test_coco_images_of_one_id_are_refused(images, tmp_path):
     out = write_run(open_format("coco"), tmp_path, images)
     data_set = json.loads((out / "coco_images.json").read_text())
     data_set["images"][1]["id"] = data_set["images"][0]["id"]
@@ -575,7 +575,7 @@ def test_run_lengths_that_do_not_fit_give_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_run_that_has_found_nothing_has_its_pictures(name, tmp_path):
+def test_a_run_that_has_found_nothing_has_its_images(name, tmp_path):
     records = {str(n): ImageRecord(f"photos/{n}.jpg", 160, 120, []) for n in range(2)}
     out = write_run(open_format(name), tmp_path / "results", records)
     file = PredictionsFile(out / "coco_results.json" if name == "coco" else out)
@@ -583,7 +583,7 @@ def test_a_run_that_has_found_nothing_has_its_pictures(name, tmp_path):
     assert file.entry("0.jpg") is not None and file.entry("2.jpg") is None
 
 
-def test_results_of_pictures_in_sub_folders_go_by_their_folders(tmp_path):
+def test_results_of_images_in_sub_folders_go_by_their_folders(tmp_path):
     rng = np.random.default_rng(2)
     for name in ("a", "b"):
         record = ImageRecord(f"set/Test/source/{name}/0.jpg", 160, 120, [random_hand(rng)])
@@ -606,5 +606,5 @@ def test_names_that_are_no_text_give_one_line(name, tmp_path):
     instance = {"keypoints": [[1, 2]] * 21, "keypoint_scores": [1] * 21, "image": name}
     (tmp_path / "x.json").write_text(json.dumps([instance]))
     if name is not None:
-        with pytest.raises(UserError, match="the name of a picture is .*, no text"):
+        with pytest.raises(UserError, match="the name of an image is .*, no text"):
             PredictionsFile(tmp_path / "x.json")

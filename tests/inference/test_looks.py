@@ -186,7 +186,7 @@ def test_a_turned_look_shows_the_same_part_turned(width, height, angle, mirrored
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_a_hand_is_looked_at_in_the_direction_in_which_the_net_is_sure_of_it(quarters):
-    """A rendered hand that points up, in a wider picture that is turned by 90, 180 or 270."""
+    """A rendered hand that points up, in a wider image that is turned by 90, 180 or 270."""
     rendered = render_hand(2)
     height, width = rendered.image.shape[:2]
     image = np.full((220, 420, 3), 128, np.uint8)
@@ -421,7 +421,7 @@ def test_one_look_is_a_single_pass():
 
 
 def test_a_small_hand_is_seen_better_at_a_second_look():
-    """Rendered hands of a fifth of the picture's width: keypoints and mask lie on them."""
+    """Rendered hands of a fifth of the image's width: keypoints and mask lie on them."""
     first_pass, second_look = HandPredictor(looks=1), HandPredictor(looks=2)
     for seed in (0, 2, 9, 10):
         rendered = render_hand(seed)
@@ -470,7 +470,7 @@ def test_a_net_without_pose_stage_takes_a_single_pass(weights):
 
 
 def test_there_is_no_second_look_without_confident_keypoints():
-    """In a picture without a hand more looks would only find more that resembles one."""
+    """In an image without a hand more looks would only find more that resembles one."""
     noise = np.random.default_rng(1).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     passes = []
     predictor = HandPredictor(looks=4)

@@ -30,7 +30,7 @@ def write_changed(folder, old, new):
         ("caffe", "dim: 128", "dim: 1000000", "blob size exceeds|allocation"),
         ("caffe", '(top|bottom): "image"', r'\1: "photo"', "has no blob image"),
         ("onnx", '"Convolution"', '"Convolutoin"', "is of type Convolutoin"),
-        ("onnx", 'bottom: "image"', 'bottom: "picture"', "reads the blob picture"),
+        ("onnx", 'bottom: "image"', 'bottom: "img"', "reads the blob img"),
         ("onnx", "kernel_size: 3", "kernel_size: 0", "is impossible"),
         ("onnx", "dim: 128", "dim: 132", "a multiple of 8"),
         ("onnx", "dim: 128", "dim: 1000000", "up to 4096"),

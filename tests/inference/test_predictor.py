@@ -50,7 +50,7 @@ def test_one_level_is_a_plain_forward(weights, image):
     net.blobs["image"].data[0] = network_input(image, np.array([[tau, 0, 0], [0, tau, 0]]), SIZE)
     net.forward()
     maps = net.blobs["Mconv7_stage6"].data[0]
-    expected = decode_levels(maps[None], [(128, 85)]).keypoints  # the picture's 300 x 200 at tau
+    expected = decode_levels(maps[None], [(128, 85)]).keypoints  # the image's 300 x 200 at tau
     assert np.allclose(pose.keypoints[:, :2], expected[:, :2] / tau)
     assert np.allclose(pose.keypoints[:, 2], expected[:, 2], atol=1e-5)
     assert pose.levels == 1 and (pose.present == (pose.keypoints[:, 2] > 0.2)).all()
@@ -291,9 +291,9 @@ def test_the_most_confident_level_wins():
     assert np.abs(decoded[:2] - expected).max() < 4 * 100 / SIZE and decoded[2] > 0.8
 
 
-def test_no_keypoint_is_found_beside_the_picture():
-    """A map peaks in the empty part: its best pixel inside the picture counts."""
-    keypoints = np.tile([20.0, 100.0, 1.0], (21, 1))  # the picture ends at y = 64
+def test_no_keypoint_is_found_beside_the_image():
+    """A map peaks in the empty part: its best pixel inside the image counts."""
+    keypoints = np.tile([20.0, 100.0, 1.0], (21, 1))  # the image ends at y = 64
     maps = encode(keypoints, 16, 1.0)
     keypoints[:, :2] = 50, 30
     maps = np.maximum(maps, 0.6 * encode(keypoints, 16, 1.0))
@@ -391,10 +391,10 @@ def test_panels_are_as_large_as_the_photograph():
 
 
 def test_a_heatmap_glows_at_its_keypoint_in_the_colour_of_its_finger():
-    """The index finger's first keypoint, in a picture of 60 pixels that is drawn 8 times as large.
+    """The index finger's first keypoint, in an image of 60 pixels that is drawn 8 times as large.
 
-    The middle of cell (11, 3) of the input is its pixel (91.5, 27.5), the picture's (42.9, 12.9)
-    and (346.6, 106.6) of the third panel.
+    The middle of cell (11, 3) of the input is its pixel (91.5, 27.5), the image's (42.9, 12.9) and
+    (346.6, 106.6) of the third panel.
     """
     image = np.full((60, 60, 3), 200, np.uint8)
     keypoints = np.zeros((21, 3))
@@ -404,7 +404,7 @@ def test_a_heatmap_glows_at_its_keypoint_in_the_colour_of_its_finger():
     panel = draw_pose(image, dataclasses.replace(pose, level_heatmaps=heatmaps))[:, -480:]
     colour = 0.5 * np.array(FINGER_COLOURS[1]) + 127
     assert np.abs(panel[107, 347] - colour).max() < 4
-    heat = np.abs(panel - 90.0).max(axis=2)  # 90: the picture, darkened
+    heat = np.abs(panel - 90.0).max(axis=2)  # 90: the image, darkened
     rows, columns = np.nonzero(heat > 0.9 * heat.max())
     assert abs(rows.mean() - 106.6) < 1 and abs(columns.mean() - 346.6) < 1
 

@@ -1,4 +1,4 @@
-"""What is present: nothing in pictures without a hand, with the weights that ship."""
+"""What is present: nothing in images without a hand, with the weights that ship."""
 
 import json
 
@@ -17,7 +17,7 @@ from mcc_caffe.inference.video_reports import one_hand_line
 from mcc_caffe.predictor import HandPose, HandPredictor
 from tests.support.rendered import render_hand
 
-# Pictures of scikit-image without a hand. Some of them lie behind hands of the training.
+# Images of scikit-image without a hand. Some of them lie behind hands of the training.
 WITHOUT_HANDS = (
     *("astronaut.png", "brick.png", "cell.png", "chelsea.png", "clock_motion.png"),
     *("coffee.png", "coins.png", "color.png", "grass.png", "gravel.png", "horse.png"),
@@ -26,43 +26,43 @@ WITHOUT_HANDS = (
 )
 
 
-def picture(name):
+def read_image(name):
     folder = next(iter(skimage.data.__path__))
     with open(f"{folder}/{name}", "rb") as file:
         return decode_image(file.read())
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    return {name: picture(name) for name in WITHOUT_HANDS}
+def images():
+    return {name: read_image(name) for name in WITHOUT_HANDS}
 
 
-def test_no_keypoint_is_present_without_a_hand(pictures):
+def test_no_keypoint_is_present_without_a_hand(images):
     """Of the confidences of a single pass 7 % are above the threshold: the score decides."""
     predictor = HandPredictor(looks=1)
-    poses = [predictor.predict(image) for image in pictures.values()]
+    poses = [predictor.predict(image) for image in images.values()]
     assert np.mean([pose.keypoints[:, 2] > 0.2 for pose in poses]) > 0.05
     assert not any(pose.present.any() for pose in poses)
 
 
-def test_more_looks_raise_no_noise_above_the_threshold(pictures):
+def test_more_looks_raise_no_noise_above_the_threshold(images):
     predictor = HandPredictor(looks=4)
     names = ("coins.png", "page.png", "text.png", "motorcycle_left.png", "retina.jpg")
-    poses = [predictor.predict(pictures[name]) for name in names]
+    poses = [predictor.predict(images[name]) for name in names]
     assert np.mean([pose.keypoints[:, 2] > 0.2 for pose in poses]) > 0.1
     assert not any(pose.present.any() for pose in poses)
 
 
-def test_the_pyramid_does_not_raise_noise_above_the_threshold(pictures):
+def test_the_pyramid_does_not_raise_noise_above_the_threshold(images):
     predictor = HandPredictor(levels="paper")
     for name in ("chelsea.png", "retina.jpg"):
-        pose = predictor.predict(pictures[name])
+        pose = predictor.predict(images[name])
         assert (pose.keypoints[:, 2] > 0.2).any() and not pose.present.any()
 
 
-def test_the_search_finds_no_hand_in_most_pictures_without_any(pictures):
+def test_the_search_finds_no_hand_in_most_images_without_any(images):
     predictor = HandPredictor()
-    chosen = list(pictures.items())[1::3]  # in the astronaut's portrait it finds one
+    chosen = list(images.items())[1::3]  # in the astronaut's portrait it finds one
     assert [name for name, image in chosen if predictor.predict_all(image)] == []
 
 
@@ -74,7 +74,7 @@ def test_a_hand_is_present_in_every_way():
 
 
 def small_hand():
-    """A picture in which the hand is an eighth as wide."""
+    """An image in which the hand is an eighth as wide."""
     hand = render_hand(2).image
     return cv2.copyMakeBorder(hand, 560, 300, 700, 420, cv2.BORDER_CONSTANT, value=(90, 90, 90))
 
@@ -86,24 +86,24 @@ def test_a_small_hand_is_present_in_the_pyramid():
     assert pose.masks[0].cells.max() < 0.5 and pose.present.sum() >= 15
 
 
-def test_a_hand_too_small_for_looks_is_searched_for(pictures):
+def test_a_hand_too_small_for_looks_is_searched_for(images):
     image = small_hand()
     searched = HandPredictor().predict(image)
     assert not HandPredictor(looks=4).predict(image).present.any()
     assert searched.present.sum() >= 15
     (hand,) = HandPredictor().predict_all(image)
     assert (searched.keypoints == hand.keypoints).all()
-    assert not HandPredictor().predict(pictures["moon.png"]).present.any()
+    assert not HandPredictor().predict(images["moon.png"]).present.any()
 
 
-def test_a_threshold_below_zero_asks_for_every_keypoint(pictures):
-    assert HandPredictor(looks=1, threshold=-1).predict(pictures["moon.png"]).present.all()
+def test_a_threshold_below_zero_asks_for_every_keypoint(images):
+    assert HandPredictor(looks=1, threshold=-1).predict(images["moon.png"]).present.all()
 
 
-def test_a_report_says_that_there_is_no_hand(pictures, monkeypatch):
-    """In the picture of a retina the mask is not empty, though it shows no hand."""
+def test_a_report_says_that_there_is_no_hand(images, monkeypatch):
+    """In the image of a retina the mask is not empty, though it shows no hand."""
     predictor = HandPredictor(looks=1)
-    pose = predictor.predict(pictures["retina.jpg"])
+    pose = predictor.predict(images["retina.jpg"])
     assert pose.mask_box() is not None
     monkeypatch.delattr(HandPose, "mask_box")  # a mask at full size that nobody gets
     report = image_report([pose], "retina.jpg", pose.image_size, NetworkInfo({}, ""), one_hand=True)
@@ -112,11 +112,11 @@ def test_a_report_says_that_there_is_no_hand(pictures, monkeypatch):
     assert (line["hand_present"], line["mask_box"]) == (False, None)
     assert hand_records([(None, pose)], one_hand=True) == []
     predictor.threshold = -1
-    pose = predictor.predict(pictures["retina.jpg"])
+    pose = predictor.predict(images["retina.jpg"])
     assert pose.hand_present is False and len(hand_records([(None, pose)], one_hand=True)) == 1
 
 
-def test_a_pose_says_how_it_was_found(pictures):
+def test_a_pose_says_how_it_was_found(images):
     small = small_hand()
     for options, method, levels, looks in (
         ({"levels": 1}, "single pass", 1, None),

@@ -52,10 +52,10 @@ def test_keypoints_are_those_of_the_naive_way():
     maps, tests/core/test_heatmaps.py proves.
     """
     rng, predictor = np.random.default_rng(3), HandPredictor()
-    pictures = panels() + [
+    images = panels() + [
         drawn_sample(rng, "x", *map(int, rng.integers(90, 700, 2))).image() for _ in range(18)
     ]
-    for index, image in enumerate(pictures):
+    for index, image in enumerate(images):
         predictor.levels = "paper" if index < 3 else 4 if index < 9 else 1
         pose = predictor.predict(image)
         size, levels_rng = image.shape[1::-1], np.random.default_rng(0)
@@ -92,7 +92,7 @@ def test_inputs_of_usual_images_are_plain_warps(width, height, size):
 
 
 def natural(rng, width, height):
-    """A picture with structure of every size, down to single pixels."""
+    """An image with structure of every size, down to single pixels."""
     image = np.zeros((height, width, 3), np.float32)
     for size in (4, 13, 37, 110, 330):
         image += cv2.resize(
@@ -129,7 +129,7 @@ def test_large_images_are_reduced_first_without_being_seen(width, height):
 
 
 def test_keypoints_of_a_large_image_stay_where_they_are():
-    """Pictures of 4000 pixels in a single pass, against the plain warp of all pixels.
+    """Images of 4000 pixels in a single pass, against the plain warp of all pixels.
 
     A keypoint stays within one cell, or it moves between two maxima of nearly the same height:
     the plain warp's maximum is at most 0.1 above its heatmap at the keypoint. Of hands most

@@ -50,23 +50,23 @@ def test_a_coco_file_of_boxes_is_read(tmp_path):
         read_scenes(path)
 
 
-def test_the_pictures_of_a_labelled_set_lie_in_its_folder_of_images(tmp_path):
+def test_the_images_of_a_labelled_set_lie_in_its_images_folder(tmp_path):
     content = {
         "images": [{"id": 1, "file_name": "a.jpg"}],
         "annotations": [],
         "categories": [{"id": 7, "name": "hand"}],
     }
     (tmp_path / "images").mkdir()
-    picture = tmp_path / "images/a.jpg"
-    picture.touch()
+    image_path = tmp_path / "images/a.jpg"
+    image_path.touch()
     for path in (tmp_path / "hands.json", tmp_path / "annotations/hands.json"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
         (scene,) = read_scenes(path)
-        assert scene.path == picture
+        assert scene.path == image_path
 
 
-def test_boxes_belong_to_the_picture_of_the_path_or_else_of_the_name(tmp_path):
+def test_boxes_belong_to_the_image_of_the_path_or_else_of_the_name(tmp_path):
     content = {
         "images": [
             {"id": 1, "file_name": "a/x.jpg"},
@@ -78,13 +78,14 @@ def test_boxes_belong_to_the_picture_of_the_path_or_else_of_the_name(tmp_path):
     }
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content))
-    pictures = [tmp_path / "a/x.jpg", tmp_path / "b/x.jpg", tmp_path / "y.jpg"]
+    image_paths = [tmp_path / "a/x.jpg", tmp_path / "b/x.jpg", tmp_path / "y.jpg"]
     boxes = {
-        picture: scene.boxes_xywh() for picture, scene in scenes_of_images(path, pictures).items()
+        image_path: scene.boxes_xywh()
+        for image_path, scene in scenes_of_images(path, image_paths).items()
     }
-    assert boxes[pictures[0]].shape == (0, 4)
-    assert boxes[pictures[1]].tolist() == [[2, 2, 3, 4]]
-    assert boxes[pictures[2]].tolist() == [[3, 2, 3, 4]]
+    assert boxes[image_paths[0]].shape == (0, 4)
+    assert boxes[image_paths[1]].tolist() == [[2, 2, 3, 4]]
+    assert boxes[image_paths[2]].tolist() == [[3, 2, 3, 4]]
     for name, count in (("x.jpg", 2), ("z.jpg", 0)):
         with pytest.raises(UserError, match=f"lists {count} images of the name {name}"):
             scenes_of_images(path, [tmp_path / name])
@@ -94,7 +95,7 @@ def test_scenes_to_measure_need_a_box_and_boxes_to_look_at_do_not(tmp_path, capl
     path = boxes_file(tmp_path / "boxes.json", [])
     with pytest.raises(UserError, match="boxes.json has no box around a single hand in its 1"):
         read_labelled_scenes(path)
-    (scene,) = read_scenes(path)  # pictures without hands, to train on
+    (scene,) = read_scenes(path)  # images without hands, to train on
     assert scene.boxes_ltrb.shape == (0, 4)
     photo = tmp_path / "x.jpg"
     assert scenes_of_images(path, [photo])[photo].boxes_ltrb.shape == (0, 4)
@@ -109,7 +110,7 @@ def test_scenes_to_measure_need_a_box_and_boxes_to_look_at_do_not(tmp_path, capl
 
 
 def boxes_file(path, boxes, size=(), **image):
-    """Write a file of one picture, x.jpg; its ids are text here and numbers there."""
+    """Write a file of one image, x.jpg; its ids are text here and numbers there."""
     size = dict(zip(("width", "height"), size))
     content = {
         "images": [{"id": "1", "file_name": "x.jpg", **size, **image}],
@@ -156,11 +157,11 @@ def test_results_have_the_order_of_the_users_own_file(tmp_path):
     ]
     path = boxes_file(tmp_path / "boxes.json", [[1, 2, 30, 40]])
     write_category(path, keypoints=theirs)
-    picture = tmp_path / "x.jpg"
-    form = open_format("coco", coco_labels(scenes_of_images(path, [picture])))
+    image_path = tmp_path / "x.jpg"
+    form = open_format("coco", coco_labels(scenes_of_images(path, [image_path])))
     points = np.column_stack([np.arange(10.0, 52).reshape(21, 2), np.full(21, 0.5)])
     hand = HandRecord(points, np.ones(21, bool), 0.5, (1, 2, 30, 40), lambda: None)
-    form.write_image(tmp_path / "x", form.describe(ImageRecord(str(picture), 90, 80, [hand])))
+    form.write_image(tmp_path / "x", form.describe(ImageRecord(str(image_path), 90, 80, [hand])))
     form.write_run(tmp_path, form.run_content())
     (result,) = json.loads((tmp_path / "coco_results.json").read_text())
     expected = points[[NAMES.index(name) for name in theirs]]
@@ -191,7 +192,7 @@ def test_a_crowd_is_no_hand(tmp_path):
     assert scene.crowds_ltrb.tolist() == [[0, 0, 90, 90]]
 
 
-def test_a_picture_that_is_listed_twice_is_an_error(tmp_path):
+def test_an_image_that_is_listed_twice_is_an_error(tmp_path):
     content = {
         "images": [{"id": 1, "file_name": "a/x.jpg"}, {"id": 2, "file_name": "b/../a/x.jpg"}],
         "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
@@ -206,7 +207,7 @@ def test_a_picture_that_is_listed_twice_is_an_error(tmp_path):
         read_scenes(path)
 
 
-def test_the_boxes_of_one_picture_are_not_those_of_another_of_its_name(tmp_path):
+def test_the_boxes_of_one_image_are_not_those_of_another_of_its_name(tmp_path):
     content = {
         "images": [{"id": 1, "file_name": "day/0001.png"}],
         "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
@@ -215,16 +216,14 @@ def test_the_boxes_of_one_picture_are_not_those_of_another_of_its_name(tmp_path)
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content))
     day, night = (tmp_path / name / "0001.png" for name in ("day", "night"))
-    for pictures in ([day, night], [night, day]):
-        with pytest.raises(
-            UserError, match="0001.png are both the picture 1 of .*boxes.json: give"
-        ):
-            scenes_of_images(path, pictures)
+    for image_paths in ([day, night], [night, day]):
+        with pytest.raises(UserError, match="0001.png are both image 1 of .*boxes.json: give"):
+            scenes_of_images(path, image_paths)
     assert scenes_of_images(path, [day])[day].boxes_xywh().tolist() == [[1, 2, 3, 4]]
 
 
 def listing(path, *file_names):
-    """A COCO file of pictures, which have the ids from 7 on and a hand each."""
+    """A COCO file of images, which have the ids from 7 on and a hand each."""
     content = {
         "images": [{"id": 7 + n, "file_name": name} for n, name in enumerate(file_names)],
         "annotations": [
@@ -237,7 +236,7 @@ def listing(path, *file_names):
     return path
 
 
-def test_a_listed_picture_that_exists_gives_its_boxes_to_no_other_of_its_name(tmp_path):
+def test_a_listed_image_that_exists_gives_its_boxes_to_no_other_of_its_name(tmp_path):
     path = listing(tmp_path / "boxes.json", "a/0001.jpg")
     listed, other = tmp_path / "a/0001.jpg", tmp_path / "c/0001.jpg"
     assert scenes_of_images(path, [other])[other].image_id == 7  # the listed one has moved there
@@ -248,7 +247,7 @@ def test_a_listed_picture_that_exists_gives_its_boxes_to_no_other_of_its_name(tm
     assert scenes_of_images(path, [listed])[listed].image_id == 7
 
 
-def test_a_copy_of_a_listed_picture_has_its_boxes(tmp_path):
+def test_a_copy_of_a_listed_image_has_its_boxes(tmp_path):
     path = listing(tmp_path / "boxes.json", "a/0001.jpg", "b/0001.jpg")
     for folder, content in (("a", b"day"), ("b", b"night"), ("c", b"night")):
         (tmp_path / folder).mkdir()
@@ -260,7 +259,7 @@ def test_a_copy_of_a_listed_picture_has_its_boxes(tmp_path):
         scenes_of_images(path, [copy])
 
 
-def test_a_missing_picture_does_not_give_its_boxes_where_one_of_its_name_is_there(tmp_path):
+def test_a_missing_image_does_not_give_its_boxes_where_one_of_its_name_is_there(tmp_path):
     path = listing(tmp_path / "boxes.json", "a/0001.jpg", "b/0001.jpg")
     (tmp_path / "a").mkdir()
     (tmp_path / "a/0001.jpg").touch()
@@ -268,10 +267,10 @@ def test_a_missing_picture_does_not_give_its_boxes_where_one_of_its_name_is_ther
         scenes_of_images(path, [tmp_path / "c/0001.jpg"])
 
 
-def test_a_picture_may_be_listed_by_a_name_too_long_for_a_file(tmp_path):
+def test_an_image_may_be_listed_by_a_name_too_long_for_a_file(tmp_path):
     path = listing(tmp_path / "boxes.json", "a" * 300 + ".jpg", "0001.jpg")
-    picture = tmp_path / "0001.jpg"
-    assert scenes_of_images(path, [picture])[picture].image_id == 8
+    image_path = tmp_path / "0001.jpg"
+    assert scenes_of_images(path, [image_path])[image_path].image_id == 8
 
 
 def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):
@@ -351,7 +350,7 @@ def test_an_annotation_without_an_id_is_named_by_its_position(tmp_path):
         read_scenes(path)
 
 
-def test_boxes_of_the_picture_before_exif_turns_it_are_an_error(tmp_path):
+def test_boxes_of_the_image_before_exif_turns_it_are_an_error(tmp_path):
     """It has 40 x 20 pixels and is shown as 20 x 40."""
     (tmp_path / "x.jpg").write_bytes(turned_jpeg())
     path = boxes_file(tmp_path / "boxes.json", [[1, 2, 9, 9]], (40, 20))

@@ -1,4 +1,4 @@
-"""Every hand of a picture: proposals, what is left out, and the search as a user calls it."""
+"""Every hand of an image: proposals, what is left out, and the search as a user calls it."""
 
 import time
 
@@ -35,12 +35,12 @@ def predictor():
 
 @pytest.fixture(scope="module")
 def two_hands():
-    """Two rendered hands in a grey picture, and their joints (2, 21, 2)."""
+    """Two rendered hands in a grey image, and their joints (2, 21, 2)."""
     return render_two_hands()
 
 
 def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
-    """A net that says mask in two places and knuckles in a third, over a picture of 320 x 240."""
+    """A net that says mask in two places and knuckles in a third, over an image of 320 x 240."""
 
     def net(inputs):
         height, width = (side // 8 for side in inputs.shape[2:])
@@ -68,7 +68,7 @@ def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
 def test_a_hand_counts_by_its_votes_for_its_size():
     """All cells in the middles of two hands vote for them, in the pass of 640 pixels alone.
 
-    The hands are .2 and .1 of the picture's width, and so the votes are divided by 5.25 x that.
+    The hands are .2 and .1 of the image's width, and so the votes are divided by 5.25 x that.
     """
     boxes = np.array([[335.5, 191.5, 463.5, 319.5], [95.5, 95.5, 159.5, 159.5]])
     labels = encode_boxes(boxes, np.ones(2, bool), 60, 80)
@@ -126,8 +126,8 @@ def test_a_look_that_strayed_says_nothing_of_its_box():
 
 
 @pytest.mark.parametrize("width, height", [(4000, 3000), (4001, 3003), (1999, 7001), (640, 480)])
-def test_a_pass_over_a_large_picture_says_where_its_pixels_lie(width, height):
-    """The pass is made from halves of the picture, which leave odd last rows and columns out."""
+def test_a_pass_over_a_large_image_says_where_its_pixels_lie(width, height):
+    """The pass is made from halves of the image, which leave odd last rows and columns out."""
     image = np.zeros((height, width, 3), np.uint8)
     left, top, side = width * 3 // 4, height * 2 // 3, min(width, height) // 5
     image[top : top + side, left : left + side] = 255
@@ -140,7 +140,7 @@ def test_a_pass_over_a_large_picture_says_where_its_pixels_lie(width, height):
     passes = proposals._passes(Octaves(image), network, (160, 320))
     for batch, (_, to_image) in zip(network_inputs, passes, strict=True):
         brightness = (batch[0, 0] * 256 + 128).clip(0, 255)
-        brightness[brightness == 128] = 0  # the grey below and beside the picture
+        brightness[brightness == 128] = 0  # the grey below and beside the image
         rows, columns = np.mgrid[: brightness.shape[0], : brightness.shape[1]]
         weights = brightness / brightness.sum()
         centre = np.array([[(columns * weights).sum(), (rows * weights).sum()]])
@@ -148,14 +148,14 @@ def test_a_pass_over_a_large_picture_says_where_its_pixels_lie(width, height):
         np.testing.assert_allclose(apply(to_image, centre)[0], expected, atol=0.5)
 
 
-def test_thin_pictures_are_searched(predictor):
+def test_thin_images_are_searched(predictor):
     for width, height in ((20000, 3), (2, 9000), (1, 1)):
         image = np.full((height, width, 3), 90, np.uint8)
         assert predictor.predict_all(image) == []
 
 
-def test_boxes_of_a_mirrored_picture_are_mirrored(predictor):
-    """So small a picture is passed over at one scale, as it is and mirrored."""
+def test_boxes_of_a_mirrored_image_are_mirrored(predictor):
+    """So small an image is passed over at one scale, as it is and mirrored."""
     image = render_hand(9).image
     octaves = [Octaves(image), Octaves(image[:, ::-1])]
     boxes, mirrored = (
@@ -177,7 +177,7 @@ def test_of_overlapping_answers_the_most_confident_stays():
     assert len(nms_answers_by_box([*answers, fingers])) == 3
 
 
-def test_a_finger_that_reaches_across_the_picture_is_no_hand(two_hands):
+def test_a_finger_that_reaches_across_the_image_is_no_hand(two_hands):
     joints = two_hands[1][0]
     assert has_plausible_bones(joints)
     torn = joints.copy()
@@ -186,7 +186,7 @@ def test_a_finger_that_reaches_across_the_picture_is_no_hand(two_hands):
     assert not has_plausible_bones(np.vstack([np.zeros((20, 2)), [[0, 50]]]))
 
 
-def test_both_hands_of_a_picture_are_found_and_none_where_there_is_none(predictor, two_hands):
+def test_both_hands_of_an_image_are_found_and_none_where_there_is_none(predictor, two_hands):
     image, joints = two_hands
     hands = predictor.predict_all(image)
     assert len(hands) == 2 and hands[0].score >= hands[1].score
@@ -232,7 +232,7 @@ def test_your_boxes_are_looked_at_in_their_order(predictor, two_hands):
 
 
 def test_reports_keep_no_mask_in_memory(predictor, two_hands):
-    """Of a picture of 200 million pixels each mask takes 0.8 GB."""
+    """Of an image of 200 million pixels each mask takes 0.8 GB."""
     hands = predictor.predict_all(two_hands[0], boxes=[(60, 40, 160, 160), (420, 280, 160, 160)])
     report = image_report(hands, "", (640, 480), NetworkInfo({}, ""), one_hand=False)
     pixels = hand_records([(None, hands[0])], one_hand=False)[0].mask()

@@ -35,7 +35,7 @@ from mcc_caffe.inference.video_writing import video_encoder, video_writer
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.video_results import TrackerOptions, draw_hands, write_video
 from tests.support.commands import run, start, wait_for
-from tests.support.pictures import orientation_tags
+from tests.support.images import orientation_tags
 from tests.support.rendered import render_hand
 
 FPS, FRAMES = 12, 9
@@ -327,8 +327,8 @@ def test_a_pause_that_mp4_cannot_hold_costs_no_result(is_long, tmp_path, caplog)
 
 
 def test_a_video_says_how_long_it_is(tmp_path):
-    pictures = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=1500)
+    images = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=1500)
     assert VideoFile(tmp_path / "a.gif").seconds == pytest.approx(3)
     assert VideoFile(write_clip(tmp_path / "a.mp4", [0, 2], 0.5)).seconds == pytest.approx(4)
 
@@ -434,7 +434,7 @@ def boxes_of(content):
     return boxes
 
 
-def test_a_cover_picture_is_not_the_video(tmp_path):
+def test_a_cover_image_is_not_the_video(tmp_path):
     """An MP4 holds its cover in "udta", which may come before the video."""
     path = tmp_path / "clip.mp4"
     with av.open(str(path), "w") as container:
@@ -444,9 +444,9 @@ def test_a_cover_picture_is_not_the_video(tmp_path):
         cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
         cover.disposition = Disposition.attached_pic
         for stream, count in ((cover, 1), (film_stream, 5)):
-            picture = np.full((stream.height, stream.width, 3), 90, np.uint8)
+            image = np.full((stream.height, stream.width, 3), 90, np.uint8)
             for _ in range(count):
-                frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+                frame = av.VideoFrame.from_ndarray(image, format="bgr24")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
     *others, moov = boxes_of(path.read_bytes())
@@ -507,12 +507,12 @@ def test_a_video_that_may_not_be_read_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "png"])
-def test_animated_pictures_are_videos(kind, tmp_path):
+def test_animated_images_are_videos(kind, tmp_path):
     source = tmp_path / f"clip.{kind}"
-    pictures = [PIL.Image.fromarray(np.roll(hand()[..., ::-1], 8 * i, 1)) for i in range(3)]
-    pictures[0].save(source, save_all=True, append_images=pictures[1:], duration=[100, 200, 300])
+    images = [PIL.Image.fromarray(np.roll(hand()[..., ::-1], 8 * i, 1)) for i in range(3)]
+    images[0].save(source, save_all=True, append_images=images[1:], duration=[100, 200, 300])
     (tmp_path / "still").mkdir()
-    pictures[0].save(tmp_path / f"still/clip.{kind}")
+    images[0].save(tmp_path / f"still/clip.{kind}")
     assert [file.is_video for file in find_files([str(tmp_path)]).files] == [True, False]
     video = VideoFile(source)
     frames = list(video.frames())
@@ -528,11 +528,11 @@ def test_animated_pictures_are_videos(kind, tmp_path):
 
 
 def test_the_frames_after_a_damaged_one_of_an_animation_keep_their_times(tmp_path):
-    pictures = [PIL.Image.fromarray(np.roll(hand()[..., ::-1], 8 * i, 1)) for i in range(5)]
+    images = [PIL.Image.fromarray(np.roll(hand()[..., ::-1], 8 * i, 1)) for i in range(5)]
     duration = [100, 200, 300, 400, 500]
     for kind in ("gif", "png"):
         source = tmp_path / f"clip.{kind}"
-        pictures[0].save(source, save_all=True, append_images=pictures[1:], duration=duration)
+        images[0].save(source, save_all=True, append_images=images[1:], duration=duration)
         content = bytearray(source.read_bytes())
         part = slice(len(content) * 3 // 10, len(content) * 3 // 10 + 60)  # of the second frame
         content[part] = bytes(byte ^ 0x5A for byte in content[part])
@@ -543,13 +543,13 @@ def test_the_frames_after_a_damaged_one_of_an_animation_keep_their_times(tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["webp", "png"])
-def test_animated_pictures_are_turned_as_their_exif_orientation_says(kind, tmp_path):
+def test_animated_images_are_turned_as_their_exif_orientation_says(kind, tmp_path):
     """By a quarter to the right, 6: what is stored at the top is shown at the right."""
     stored = np.zeros((40, 64, 3), np.uint8)
     stored[:10] = 255
-    pictures = [PIL.Image.fromarray(stored), PIL.Image.fromarray(stored // 2)]
+    images = [PIL.Image.fromarray(stored), PIL.Image.fromarray(stored // 2)]
     path, exif = tmp_path / f"clip.{kind}", orientation_tags(6)
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], exif=exif, quality=100)
+    images[0].save(path, save_all=True, append_images=images[1:], exif=exif, quality=100)
     video = VideoFile(path)
     frames = list(video.frames())
     assert video.size == (40, 64) and len(frames) == 2
@@ -557,13 +557,13 @@ def test_animated_pictures_are_turned_as_their_exif_orientation_says(kind, tmp_p
         assert frame.pixels[:, 32:].min() > brightness - 8 and frame.pixels[:, :28].max() < 8
 
 
-def test_a_picture_beside_an_animation_is_no_frame_of_it(tmp_path):
-    """A PNG's picture for programs that show no animation, and two frames."""
-    pictures = [PIL.Image.new("RGB", (64, 48), colour) for colour in ("red", "lime", "blue")]
-    pictures[0].save(
+def test_an_image_beside_an_animation_is_no_frame_of_it(tmp_path):
+    """A PNG's image for programs that show no animation, and two frames."""
+    images = [PIL.Image.new("RGB", (64, 48), colour) for colour in ("red", "lime", "blue")]
+    images[0].save(
         tmp_path / "clip.png",
         save_all=True,
-        append_images=pictures[1:],
+        append_images=images[1:],
         duration=[50, 150],
         default_image=True,
     )
@@ -574,9 +574,9 @@ def test_a_picture_beside_an_animation_is_no_frame_of_it(tmp_path):
     assert [frame.pixels[9, 9].tolist() for frame in frames] == [[0, 255, 0], [255, 0, 0]]
 
 
-def test_animated_pictures_are_bounded_like_videos(tmp_path, monkeypatch):
-    pictures = [PIL.Image.new("RGB", (200, 100), colour) for colour in ("red", "blue")]
-    pictures[0].save(tmp_path / "clip.gif", save_all=True, append_images=pictures[1:])
+def test_animated_images_are_bounded_like_videos(tmp_path, monkeypatch):
+    images = [PIL.Image.new("RGB", (200, 100), colour) for colour in ("red", "blue")]
+    images[0].save(tmp_path / "clip.gif", save_all=True, append_images=images[1:])
     assert len(list(VideoFile(tmp_path / "clip.gif").frames())) == 2
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 5)  # Pillow's own bound does not count
     assert find_files([str(tmp_path)]).files[0].is_video
@@ -588,10 +588,10 @@ def test_animated_pictures_are_bounded_like_videos(tmp_path, monkeypatch):
 
 
 MATRICES = {  # of the MP4 file format: a, b, u, c, d, v, x, y, w; and what shows it upright
-    "a quarter to the right": ((0, 1, 0, -1, 0, 0), lambda picture: np.rot90(picture, -1)),
-    "a quarter to the left": ((0, -1, 0, 1, 0, 0), lambda picture: np.rot90(picture)),
-    "upside down": ((-1, 0, 0, 0, -1, 0), lambda picture: np.rot90(picture, 2)),
-    "mirrored": ((-1, 0, 0, 0, 1, 0), lambda picture: picture[:, ::-1]),
+    "a quarter to the right": ((0, 1, 0, -1, 0, 0), lambda image: np.rot90(image, -1)),
+    "a quarter to the left": ((0, -1, 0, 1, 0, 0), lambda image: np.rot90(image)),
+    "upside down": ((-1, 0, 0, 0, -1, 0), lambda image: np.rot90(image, 2)),
+    "mirrored": ((-1, 0, 0, 0, 1, 0), lambda image: image[:, ::-1]),
 }
 
 
@@ -628,8 +628,8 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path):
         stream = container.add_stream("mpeg4", rate=12)
         stream.width, stream.height, stream.pix_fmt = 160, 240, "yuv420p"
         stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
-        picture = cv2.resize(hand(), (160, 240))
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        image = cv2.resize(hand(), (160, 240))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         container.mux(stream.encode(None))
     assert VideoFile(path).size == (320, 240)
 
@@ -641,11 +641,11 @@ def encode(path, muxer, codec, frames, noise=0, **options):
         stream = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for index in range(frames):
-            picture = np.roll(hand(), 4 * index, 1)
+            image = np.roll(hand(), 4 * index, 1)
             if noise:
-                picture = picture + rng.integers(-noise, noise + 1, picture.shape)
-                picture = picture.clip(0, 255).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+                image = image + rng.integers(-noise, noise + 1, image.shape)
+                image = image.clip(0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         container.mux(stream.encode(None))
     return path
 
@@ -788,11 +788,11 @@ def test_frames_of_another_size_keep_their_shape(tmp_path, caplog):
             container.mux(stream.encode(None))
         parts.append(source.read_bytes())
     source.write_bytes(b"".join(parts))
-    pictures = [frame.pixels for frame in VideoFile(source).frames()]
-    assert len(pictures) == 6 and all(picture.shape == (240, 320, 3) for picture in pictures)
+    images = [frame.pixels for frame in VideoFile(source).frames()]
+    assert len(images) == 6 and all(image.shape == (240, 320, 3) for image in images)
     borders = np.r_[0:70, 250:320]  # the second's 240 x 320 pixels become 180 x 240
-    assert pictures[0].min() > 240 and pictures[-1][:, 70:250].min() > 240
-    assert (pictures[-1][:, borders] == 128).all()
+    assert images[0].min() > 240 and images[-1][:, 70:250].min() > 240
+    assert (images[-1][:, borders] == 128).all()
     (warning,) = caplog.messages
     assert "clip.ts: at 0.120 s the size of the frames changes from 320 x 240 to 240 x 3" in warning
 
@@ -831,8 +831,8 @@ def test_uneven_and_equal_times_stay_as_they_are(tmp_path):
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         packets = []
         for index in range(len(ticks)):
-            picture = av.VideoFrame.from_ndarray(np.roll(hand(), 4 * index, 1), format="bgr24")
-            packets += stream.encode(picture)
+            image = av.VideoFrame.from_ndarray(np.roll(hand(), 4 * index, 1), format="bgr24")
+            packets += stream.encode(image)
         packets += stream.encode(None)
         for packet, tick in zip((packet for packet in packets if packet.size), ticks):
             packet.pts = packet.dts = tick
@@ -852,8 +852,8 @@ def test_frames_of_odd_sides_and_of_one_pixel_can_be_written(tmp_path):
 
 def test_frames_that_no_clip_can_hold_are_refused_by_the_videos_name(tmp_path):
     source = tmp_path / "wide.gif"
-    pictures = [PIL.Image.new("RGB", (16390, 2), colour) for colour in ("red", "blue")]
-    pictures[0].save(source, save_all=True, append_images=pictures[1:])
+    images = [PIL.Image.new("RGB", (16390, 2), colour) for colour in ("red", "blue")]
+    images[0].save(source, save_all=True, append_images=images[1:])
     done = run("mcc_caffe.infer", source, "--out", tmp_path / "out")
     assert done.returncode == 2 and not (tmp_path / "out").exists()
     assert done.stderr.splitlines()[-1] == (
@@ -873,7 +873,7 @@ def test_a_lack_of_threads_or_memory_is_not_blamed_on_the_frames(number, tmp_pat
 
 @pytest.mark.parametrize("lines, number", [(480, 6), (720, 1)])
 def test_a_clip_says_which_colours_it_has(lines, number, tmp_path):
-    """Players take those of large pictures for others than those of small ones."""
+    """Players take those of large images for others than those of small ones."""
     colour = (40, 160, 200)
     with video_writer(tmp_path / "clip.mp4", 25, (640, lines)) as add:
         add(np.full((lines, 640, 3), colour, np.uint8), 0.0)
@@ -890,8 +890,8 @@ def test_the_colours_of_a_video_that_does_not_say_them(lines, matrix, tmp_path):
     with av.open(str(tmp_path / "clip.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 640, lines, "yuv420p"
-        picture = np.full((lines, 640, 3), colour, np.uint8)
-        frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+        image = np.full((lines, 640, 3), colour, np.uint8)
+        frame = av.VideoFrame.from_ndarray(image, format="bgr24")
         container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=matrix)))
         container.mux(stream.encode(None))
     (frame,) = VideoFile(tmp_path / "clip.mp4").frames()
@@ -900,13 +900,13 @@ def test_the_colours_of_a_video_that_does_not_say_them(lines, matrix, tmp_path):
 
 @pytest.mark.parametrize("lines", [240, 720])
 def test_transparent_parts_of_a_video_are_white(lines, tmp_path):
-    picture = np.zeros((lines, 320, 4), np.uint8)
-    picture[:, 100:200] = (40, 160, 200, 255)
-    picture[:, 200:] = (40, 160, 200, 128)
+    image = np.zeros((lines, 320, 4), np.uint8)
+    image[:, 100:200] = (40, 160, 200, 255)
+    image[:, 200:] = (40, 160, 200, 128)
     with av.open(str(tmp_path / "clip.mov"), "w") as container:
         stream = container.add_stream("png", rate=25)
         stream.width, stream.height, stream.pix_fmt = 320, lines, "rgba"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgra")))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgra")))
         container.mux(stream.encode(None))
     (frame,) = VideoFile(tmp_path / "clip.mov").frames()
     expected = [(255, 255, 255), (40, 160, 200), (147, 207, 227)]
@@ -927,7 +927,7 @@ def test_without_display_or_camera_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "subprocess.run", lambda *_, **__: subprocess.CompletedProcess([], 0)
     )  # as if there were one
-    with pytest.raises(UserError, match="camera 99 gives no picture: is it connected"):
+    with pytest.raises(UserError, match="camera 99 gives no frame: is it connected"):
         open_camera(99)
 
 

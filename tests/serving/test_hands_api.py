@@ -29,7 +29,7 @@ from mcc_caffe.serving.app import make_app
 from mcc_caffe.serving.hands_api import FormatChoice, HandsService, Limits, hands_router
 from mcc_caffe.serving.site import PROGRAMS_PAGE
 from tests.support.hands import drawn_sample, turned_jpeg
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 from tests.support.rendered import render_hand
 from tests.support.servers import MODULE, running_server
 

@@ -25,7 +25,7 @@ from mcc_caffe.serving.net_answers import open_net
 from mcc_caffe.serving.site import LABEL_PAGE
 from tests.support.commands import run
 from tests.support.hands import hand
-from tests.support.labels import labels_of, write_pictures
+from tests.support.labels import labels_of, write_images
 from tests.support.servers import MODULE, running_server
 
 IMAGES = "/label/images"
@@ -34,7 +34,7 @@ IMAGES = "/label/images"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("labels") / "photos"
-    return write_pictures(folder, {"0.jpg": hand(0), "folder/1.png": hand(1)})
+    return write_images(folder, {"0.jpg": hand(0), "folder/1.png": hand(1)})
 
 
 @pytest.fixture(scope="module")

@@ -48,15 +48,15 @@ from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, open_net
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
 from tests.support.disks import file_size_limit, replacement_fails
 from tests.support.hands import hand, keypoints_at
+from tests.support.images import replace_once_read
 from tests.support.labels import (
     change,
     keys_by_name,
     labels_of,
     read_back,
     turned,
-    write_pictures,
+    write_images,
 )
-from tests.support.pictures import replace_once_read
 
 ODD_NAMES = (
     'quote".jpg',
@@ -90,7 +90,7 @@ def net() -> LabelNet:
 @pytest.fixture
 def folder(tmp_path) -> pathlib.Path:
     """Three images of drawn hands."""
-    return write_pictures(tmp_path / "photos", {f"{i}.jpg": hand(i) for i in range(3)})
+    return write_images(tmp_path / "photos", {f"{i}.jpg": hand(i) for i in range(3)})
 
 
 def save(session, key, labels):
@@ -149,7 +149,7 @@ def test_both_splits_fill(count):
 
 def test_every_name_can_be_labelled(tmp_path, net):
     samples = {name: hand(i) for i, name in enumerate(ODD_NAMES)}
-    folder = write_pictures(tmp_path / "photos #1, 50 %", samples)
+    folder = write_images(tmp_path / "photos #1, 50 %", samples)
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
         assert len(keys) == len(ODD_NAMES)
@@ -173,7 +173,7 @@ def test_turned_photographs_come_back_as_they_were_shown(tmp_path, net):
         stored = turned(sample.image(), orientation)
         assert np.array_equal(decode_image(stored), sample.image())
         samples[f"{orientation}.png"] = dataclasses.replace(sample, image_bytes=stored)
-    folder = write_pictures(tmp_path / "photos", samples)
+    folder = write_images(tmp_path / "photos", samples)
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
         for name, key in keys.items():
@@ -491,7 +491,7 @@ def test_what_is_not_complete_is_saved_but_not_done(folder, net):
 def test_both_data_sets_hold_what_is_done_after_every_change(tmp_path, net):
     """Random changes of random images, with the server begun anew now and then."""
     rng = np.random.default_rng(0)
-    folder = write_pictures(tmp_path / "photos", {f"{i}.jpg": hand(i) for i in range(5)})
+    folder = write_images(tmp_path / "photos", {f"{i}.jpg": hand(i) for i in range(5)})
     expected: dict[str, Labels] = {}
     for _ in range(3):
         with open_session(folder, net) as session:

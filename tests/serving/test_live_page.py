@@ -26,8 +26,8 @@ from mcc_caffe.inference.pyramid import mask_in_image
 from mcc_caffe.inference.reports import OneHandReport
 from mcc_caffe.inference.video_writing import video_writer
 from tests.support.commands import run
+from tests.support.images import encoded, orientation_tags
 from tests.support.pages import wait_until
-from tests.support.pictures import encoded, orientation_tags
 from tests.support.servers import served
 
 # Of following.js.

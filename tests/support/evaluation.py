@@ -1,4 +1,4 @@
-"""Evaluated samples without pictures."""
+"""Evaluated samples without images."""
 
 import numpy as np
 

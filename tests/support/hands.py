@@ -10,7 +10,7 @@ from data_tools.readers.onehand10k import LABELS, format_label
 from mcc_caffe.core.hand import NAMES, SKELETON, keypoint_colour
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.writers import SampleWriter
-from tests.support.pictures import oriented_picture
+from tests.support.images import oriented_image
 
 WIDTH, HEIGHT = 160, 120  # of `hand`
 
@@ -59,7 +59,7 @@ def write_unchecked_set(folder: pathlib.Path, samples: list) -> pathlib.Path:
 
 def turned_jpeg() -> bytes:
     """Make a JPEG of 40 x 20 pixels whose EXIF orientation, 6, says "turn by 90 degrees"."""
-    return oriented_picture(np.zeros((20, 40, 3), np.uint8), "JPEG", 6)
+    return oriented_image(np.zeros((20, 40, 3), np.uint8), "JPEG", 6)
 
 
 def hand(number: int, **changes) -> Sample:
@@ -73,7 +73,7 @@ def hand(number: int, **changes) -> Sample:
 
 
 def write_layout(folder: pathlib.Path, splits: dict[str, list[Sample]]) -> pathlib.Path:
-    """Write {split: samples} in OneHand10K's layout; a sample's key is its picture's name."""
+    """Write {split: samples} in OneHand10K's layout; a sample's key is its image's name."""
     for split, samples in splits.items():
         for name in ("source", "mask"):
             (folder / split / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Folders of pictures to label, labels of them, and what the data sets made of them hold."""
+"""Folders of images to label, labels of them, and what the data sets made of them hold."""
 
 import os
 import pathlib
@@ -15,11 +15,11 @@ from mcc_caffe.serving.label_files import COCO, ONEHAND10K
 from mcc_caffe.serving.label_messages import Change, OpenImage
 from mcc_caffe.serving.labelling import LabelSession
 from mcc_caffe.serving.run_lengths import encode_runs
-from tests.support.pictures import oriented_picture
+from tests.support.images import oriented_image
 
 
-def write_pictures(folder: pathlib.Path, samples: dict[str | bytes, Sample]) -> pathlib.Path:
-    """Write {path below the folder: picture}."""
+def write_images(folder: pathlib.Path, samples: dict[str | bytes, Sample]) -> pathlib.Path:
+    """Write {path below the folder: image}."""
     for name, sample in samples.items():
         path = folder / os.fsdecode(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,42 +38,42 @@ def labels_of(sample: Sample, status: str = "done") -> Labels:
     return Labels(status=status, points=points, runs=tuple(encode_runs(mask)))
 
 
-def change(picture: OpenImage, labels: Labels, revision: int | None = None) -> Change:
-    """Return a change of an opened picture."""
+def change(image: OpenImage, labels: Labels, revision: int | None = None) -> Change:
+    """Return a change of an opened image."""
     return Change(
-        revision=picture.revision if revision is None else revision,
-        digest=picture.digest,
+        revision=image.revision if revision is None else revision,
+        digest=image.digest,
         token=str(uuid.uuid4()),
         labels=labels,
     )
 
 
 def keys_by_name(session: LabelSession) -> dict[str, str]:
-    """Return {shown name: key} of all pictures that can be labelled."""
-    return {picture.name: picture.key for picture in session.overview().images}
+    """Return {shown name: key} of all images that can be labelled."""
+    return {image.name: image.key for image in session.overview().images}
 
 
 def read_back(folder: pathlib.Path, *, upright: bool = False) -> list[dict[str, Sample]]:
-    """Read both data sets of a labelled folder; {picture's key: sample} of either."""
+    """Read both data sets of a labelled folder; {image's key: sample} of either."""
     sets = []
     for kind in (ONEHAND10K, COCO):
         root = folder / LABELS_FOLDER / kind
         is_empty = not list(root.rglob("*.txt")) and not list(root.glob("*.json"))
         splits = {} if is_empty else readers.read_dataset(root, upright=upright)
         samples = [entry.sample() for entries in splits.values() for entry in entries]
-        sets.append({_picture_key(sample.key): sample for sample in samples})
+        sets.append({_image_key(sample.key): sample for sample in samples})
         assert len(sets[-1]) == len(samples)
     return sets
 
 
-def _picture_key(sample_key: str) -> str:
-    """Return the picture's key out of `Train_KEY.jpg` or `hands_train_KEY.jpg_12`."""
+def _image_key(sample_key: str) -> str:
+    """Return the image's key out of `Train_KEY.jpg` or `hands_train_KEY.jpg_12`."""
     name = sample_key.removeprefix("hands_").partition("_")[2]
     return name.partition(".")[0]
 
 
 def turned(image: np.ndarray, orientation: int) -> bytes:
-    """Store an upright picture such that its EXIF orientation has to turn it.
+    """Store an upright image such that its EXIF orientation has to turn it.
 
     Args:
         image: HxWx3 uint8 BGR.
@@ -83,7 +83,7 @@ def turned(image: np.ndarray, orientation: int) -> bytes:
         A PNG, so that no pixel changes.
     """
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # PIL's transposition that undoes each
-    picture = PIL.Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+    stored = PIL.Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     if orientation in back:
-        picture = picture.transpose(PIL.Image.Transpose(back[orientation]))
-    return oriented_picture(np.asarray(picture), "PNG", orientation)
+        stored = stored.transpose(PIL.Image.Transpose(back[orientation]))
+    return oriented_image(np.asarray(stored), "PNG", orientation)

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_tools.build_lmdb import TRAIN, VALIDATION
 from tests.support.hands import write_layout
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 from tests.support.readers import CAMERA, RHD_ORDER, coco_content, write
 
 # A function for each layout: make_X(root, {set name: drawn samples}) writes a tiny set in it and
@@ -17,10 +17,8 @@ from tests.support.readers import CAMERA, RHD_ORDER, coco_content, write
 def make_onehand10k(root, samples):
     expected = {}
     for name, split in ((TRAIN, "Train"), (VALIDATION, "Test")):
-        pictures = [
-            dataclasses.replace(sample, key=f"{sample.key}.jpg") for sample in samples[name]
-        ]
-        write_layout(root, {split: pictures})
+        images = [dataclasses.replace(sample, key=f"{sample.key}.jpg") for sample in samples[name]]
+        write_layout(root, {split: images})
         expected[name] = {
             f"{split}_{sample.key}.jpg": np.round(sample.keypoints) for sample in samples[name]
         }
@@ -75,7 +73,7 @@ def make_rhd(root, samples):
 
 
 def make_freihand(root, samples):
-    """Two versions of each training hand; a missing keypoint is one outside the picture."""
+    """Two versions of each training hand; a missing keypoint is one outside the image."""
     expected = {}
     for name, split, versions in ((TRAIN, "training", 2), (VALIDATION, "evaluation", 1)):
         hands, expected[name] = [], {}

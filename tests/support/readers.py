@@ -8,7 +8,7 @@ import numpy as np
 
 from data_tools.readers.onehand10k import LABELS
 from tests.support.hands import drawn_sample
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 
 # Typed from RHD's description: wrist, thumb, index, middle, ring, pinky, each from tip to base.
 RHD_ORDER = [0, 4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17]
@@ -18,7 +18,7 @@ CAMERA = [[200.0, 0.0, 80.0], [0.0, 200.0, 60.0], [0.0, 0.0, 1.0]]
 def drawn(count, seed):
     """Draw hands in 160 x 120 pixels, which 2.2 times the box of their keypoints holds.
 
-    Keypoints outside the picture are missing.
+    Keypoints outside the image are missing.
     """
     rng = np.random.default_rng(seed)
     samples = []
@@ -32,8 +32,8 @@ def drawn(count, seed):
     return samples
 
 
-def plain_picture(width=160, height=120, ending=".jpg"):
-    """A picture in which every pixel differs from its neighbours."""
+def plain_image(width=160, height=120, ending=".jpg"):
+    """An image in which every pixel differs from its neighbours."""
     x, y = np.meshgrid(np.arange(width) % 256, np.arange(height) % 256)
     return encoded(np.stack([x, y, (x + y) % 256], axis=-1).astype(np.uint8), ending)
 
@@ -95,8 +95,8 @@ def coco_content(samples):
     }
 
 
-def write_shared_picture(root):
-    """Write a COCO-style set whose splits have two hands each in a common picture and another."""
+def write_shared_image(root):
+    """Write a COCO-style set whose splits have two hands each in a common image and another."""
     x, y = np.arange(21) % 5 * 8.0, np.arange(21) // 5 * 8.0
     for number, (split, names) in enumerate((("train", "ab"), ("test", "ac"))):
         hands = [(image_id, left + 20 * number) for image_id in range(2) for left in (10, 110)]

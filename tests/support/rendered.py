@@ -11,7 +11,7 @@ def render_hand(seed: int, side: int = 160) -> hand_scene.RenderedHand:
 
 
 def render_two_hands() -> tuple[np.ndarray, np.ndarray]:
-    """Return a grey picture of 640 x 480 with two hands, and their joints (2, 21, 2)."""
+    """Return a grey image of 640 x 480 with two hands, and their joints (2, 21, 2)."""
     image, joints = np.full((480, 640, 3), 128, np.uint8), []
     for seed, (x, y) in ((0, (60, 40)), (9, (420, 280))):
         rendered = render_hand(seed)

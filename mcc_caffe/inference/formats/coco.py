@@ -228,7 +228,7 @@ def _category_record(category: CocoCategory) -> dict[str, Any]:
 def _data_set(images: list[dict[str, Any]], categories: Sequence[CocoCategory]) -> dict[str, Any]:
     return {
         "program": PROGRAM,
-        "info": {"description": "the pictures that the results beside this file are of"},
+        "info": {"description": "the images that the results beside this file are of"},
         "categories": [_category_record(category) for category in categories],
         "annotations": [],
         "images": images,
@@ -272,8 +272,8 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
         is_of_video = any("frame" in image for image in images)
     except (ArithmeticError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} says only the pictures' numbers, and {data_set} cannot be read "
-            f"({type(error).__name__}): put the COCO file that names the pictures there"
+            f"{path} says only the images' numbers, and {data_set} cannot be read "
+            f"({type(error).__name__}): put the COCO file that names the images there"
         ) from None
     if is_of_video:
         raise frames_error(path)
@@ -291,7 +291,7 @@ def read_coco(path: Path, results: list[Any]) -> list[ReadImage]:
             hands[id_text(result["image_id"])].append(hand)
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path}: entry {index} is no hand of a picture of {data_set.name} "
+                f"{path}: entry {index} is no hand of an image of {data_set.name} "
                 f"({type(error).__name__}: {error})"
             ) from None
     is_own = bool(results) and results[0].get("program") == PROGRAM

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 def as_name(value: Any) -> str:
     """Return the name that a file gives an image; ValueError where it is no text."""
     if not isinstance(value, str):
-        raise ValueError(f"the name of a picture is {ascii(value)[:60]}, no text")
+        raise ValueError(f"the name of an image is {ascii(value)[:60]}, no text")
     return value
 
 
@@ -62,7 +62,7 @@ def box_of_sides(sides: Any) -> np.ndarray | None:
 
 def frames_error(path: Path) -> UserError:
     """Make the error that says that a file has the frames of a video."""
-    return UserError(f"{path} has the frames of a video: evaluation takes those of pictures")
+    return UserError(f"{path} has the frames of a video: evaluation takes those of images")
 
 
 def check_pixels(source: Path, hands: Iterable[tuple[str, np.ndarray]]) -> None:

@@ -62,7 +62,7 @@ def read_results(path: Path) -> list[ReadImage]:
                 raise UserError(f"{file}: a score of {image.name} is not finite: mend that number")
             images[image.name] = image
     if not images:
-        raise UserError(f"{path} has the results of no picture")
+        raise UserError(f"{path} has the results of no image")
     hands = [(image.name, hand) for image in images.values() for hand in image.hands]
     check_pixels(path, ((name, hand.keypoints) for name, hand in hands))
     check_box_pixels(

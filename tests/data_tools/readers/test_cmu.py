@@ -7,12 +7,12 @@ import pytest
 from data_tools import readers
 from data_tools.readers.cmu import CmuEntry
 from mcc_caffe.core.errors import SampleError, UserError
-from tests.support.readers import plain_picture, write
+from tests.support.readers import plain_image, write
 
 
 def cmu_label(folder, name="5_l", **label):
     write(folder / f"{name}.json", label)
-    write(folder / f"{name}.jpg", plain_picture())
+    write(folder / f"{name}.jpg", plain_image())
 
 
 def test_cmu_crop_and_visibility(tmp_path):
@@ -36,7 +36,7 @@ def test_cmu_crop_and_visibility(tmp_path):
 
 def test_cmu_an_image_without_a_label_is_counted(tmp_path, caplog):
     cmu_label(tmp_path / "synth1", hand_pts=[[60, 40, 1], [80, 50, 1]] + [[70, 45, 1]] * 19)
-    write(tmp_path / "synth1/6_l.jpg", plain_picture())
+    write(tmp_path / "synth1/6_l.jpg", plain_image())
     assert len(readers.read_dataset(tmp_path)["synth1"]) == 1
     assert "synth1: passed over 1 images without a label file" in caplog.text
 
@@ -84,7 +84,7 @@ def test_cmu_a_group_is_one_image(name, image_name):
 )
 def test_cmu_bad_labels_are_named(tmp_path, label, message):
     write(tmp_path / "synth1/5_l.json", label)
-    write(tmp_path / "synth1/5_l.jpg", plain_picture())
+    write(tmp_path / "synth1/5_l.jpg", plain_image())
     with pytest.raises(SampleError, match=message):
         readers.read_dataset(tmp_path)["synth1"][0].sample()
 

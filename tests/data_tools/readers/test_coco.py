@@ -13,15 +13,15 @@ from data_tools import readers
 from data_tools.readers import coco
 from mcc_caffe.core.errors import SampleError, UserError
 from tests.support.hands import turned_jpeg
+from tests.support.images import oriented_image
 from tests.support.labels import turned
-from tests.support.pictures import oriented_picture
-from tests.support.readers import coco_content, drawn, plain_picture, write
+from tests.support.readers import coco_content, drawn, plain_image, write
 
 
 def coco_set(folder, content, name="hands"):
     write(folder / f"{name}.json", content)
     for image in content["images"]:
-        write(folder / image["file_name"], plain_picture())
+        write(folder / image["file_name"], plain_image())
     return folder / f"{name}.json"
 
 
@@ -187,7 +187,7 @@ def test_coco_labels_of_a_turned_image_are_those_of_its_stored_pixels(
     content["images"][0].update(zip(("width", "height"), labelled_size))
     content["annotations"][0].update(segmentation=[], keypoints=[39, 19, 2] * 21)
     path = coco_set(tmp_path, content)
-    write(tmp_path / "0.jpg", oriented_picture(np.zeros((20, 40, 3), np.uint8), kind, 6))
+    write(tmp_path / "0.jpg", oriented_image(np.zeros((20, 40, 3), np.uint8), kind, 6))
     (entry,) = readers.read_dataset(path)["hands"]
     if labelled_size == (40, 20):
         assert entry.sample().image().shape == (20, 40, 3)
@@ -341,7 +341,7 @@ def test_coco_whole_body_hands_are_read_where_they_are_valid(tmp_path):
 def test_coco_files_that_cannot_be_read_are_told(tmp_path, change, message):
     content = coco_content(drawn(1, seed=0))
     change(content)
-    write(tmp_path / "0.jpg", plain_picture())
+    write(tmp_path / "0.jpg", plain_image())
     write(tmp_path / "hands.json", content)
     with pytest.raises(UserError, match=f"hands.json.*{message}"):
         readers.read_dataset(tmp_path / "hands.json")
@@ -369,10 +369,9 @@ def test_coco_images_are_found(tmp_path, annotations, image_folder, file_name):
         tmp_path / annotations / "hands_train.json",
         b"\xef\xbb\xbf" + json.dumps(content, indent=1).encode(),
     )
-    write(tmp_path / image_folder / file_name, plain_picture())
+    write(tmp_path / image_folder / file_name, plain_image())
     assert (
-        readers.read_dataset(tmp_path / "x")["hands_train"][0].sample().image_bytes
-        == plain_picture()
+        readers.read_dataset(tmp_path / "x")["hands_train"][0].sample().image_bytes == plain_image()
     )
 
 
@@ -385,14 +384,14 @@ def test_coco_images_that_are_not_found_or_twice_are_told(tmp_path):
     ):
         readers.read_dataset(tmp_path / "x")
     for folder in ("Train", "Test"):
-        write(tmp_path / "x" / folder / "0.jpg", plain_picture())
+        write(tmp_path / "x" / folder / "0.jpg", plain_image())
     with pytest.raises(UserError, match="its first images lie in several folders .*Test, .*Train"):
         readers.read_dataset(tmp_path / "x")
 
 
 def test_coco_images_of_another_set_beside_it_are_not_taken(tmp_path):
     write(tmp_path / "a/hands.json", coco_content(drawn(1, seed=0)))
-    write(tmp_path / "b/0.jpg", plain_picture())
+    write(tmp_path / "b/0.jpg", plain_image())
     with pytest.raises(UserError, match="a/hands.json: its first image, 0.jpg, was not found"):
         readers.read_dataset(tmp_path / "a")
 
@@ -499,7 +498,7 @@ def test_coco_other_categories_are_passed_over(tmp_path, caplog):
         )
     path = coco_set(tmp_path, content)
     (entry,) = readers.read_dataset(path)["hands"]
-    assert entry.sample().image_bytes == plain_picture()  # the only hand: the whole image
+    assert entry.sample().image_bytes == plain_image()  # the only hand: the whole image
     assert "passed over 3 annotations that are no hands" in caplog.text
     content["annotations"][1]["category_id"] = 9
     entries = readers.read_dataset(coco_set(tmp_path, content))["hands"]
@@ -623,10 +622,10 @@ def test_coco_json_that_is_nested_too_deep_is_told(tmp_path):
 def test_coco_images_may_lie_in_a_linked_folder(tmp_path):
     content = coco_content(drawn(1, seed=0))
     write(tmp_path / "set/hands.json", content)
-    write(tmp_path / "elsewhere/0.jpg", plain_picture())
+    write(tmp_path / "elsewhere/0.jpg", plain_image())
     (tmp_path / "set/images").symlink_to(tmp_path / "elsewhere")
     (entry,) = readers.read_dataset(tmp_path / "set")["hands"]
-    assert entry.sample().image_bytes == plain_picture()
+    assert entry.sample().image_bytes == plain_image()
 
 
 def test_coco_a_handbag_is_no_hand(tmp_path, caplog):
@@ -746,7 +745,7 @@ def test_coco_a_hand_beside_a_crowd_of_hands_is_not_alone(tmp_path, caplog):
     path = coco_set(tmp_path, content)
     first, second = readers.read_dataset(path)["hands"]
     assert first.sample().image().shape == (31, 31, 3)
-    assert second.sample().image_bytes == plain_picture()
+    assert second.sample().image_bytes == plain_image()
     assert [record.message for record in caplog.records] == [
         f"{path}: passed over 1 annotations that are no hands",
         f"{path}: passed over 1 annotations of crowds of hands",

@@ -5,15 +5,15 @@ import pytest
 
 from data_tools import readers
 from mcc_caffe.core.errors import SampleError, UserError
-from tests.support.pictures import encoded
-from tests.support.readers import CAMERA, plain_picture, write
+from tests.support.images import encoded
+from tests.support.readers import CAMERA, plain_image, write
 
 
 def freihand_set(root, hands, images, masks=(), cameras=None):
     write(root / "training_K.json", [CAMERA] * len(hands) if cameras is None else cameras)
     write(root / "training_xyz.json", hands)
     for number in images:
-        write(root / "training/rgb" / f"{number:08d}.jpg", plain_picture())
+        write(root / "training/rgb" / f"{number:08d}.jpg", plain_image())
     for number, mask in masks:
         write(root / "training/mask" / f"{number:08d}.jpg", encoded(mask, ".jpg"))
     return readers.read_dataset(root)["training"]
@@ -120,14 +120,14 @@ def test_freihand_files_that_do_not_belong_together_are_told(tmp_path):
 def test_freihand_the_evaluation_is_read_where_its_labels_are(tmp_path):
     freihand_set(tmp_path, [[[0, 0, 1.0]] * 21], [0])
     write(tmp_path / "evaluation_K.json", [CAMERA])
-    write(tmp_path / "evaluation/rgb/00000000.jpg", plain_picture())
+    write(tmp_path / "evaluation/rgb/00000000.jpg", plain_image())
     assert list(readers.read_dataset(tmp_path)) == ["training"]
     write(tmp_path / "evaluation_xyz.json", [[[0, 0, 1.0]] * 21])
     assert readers.read_dataset(tmp_path)["evaluation"][0].sample().key == "evaluation_00000000.jpg"
 
 
 def test_freihand_files_of_other_kinds_are_counted(tmp_path, caplog):
-    write(tmp_path / "training/rgb/00000001.png", plain_picture())
+    write(tmp_path / "training/rgb/00000001.png", plain_image())
     assert len(freihand_set(tmp_path, [[[0, 0, 1.0]] * 21], [0])) == 1
     assert "rgb: passed over 1 files that are no .jpg" in caplog.text
 

@@ -10,7 +10,7 @@ from data_tools.readers.onehand10k import LABELS, format_label, read_entries
 from data_tools.readers.shared import binarize_mask, decode_mask
 from mcc_caffe.core.errors import SampleError
 from tests.support.hands import turned_jpeg
-from tests.support.pictures import encoded
+from tests.support.images import encoded
 from tests.support.readers import replace_line
 
 

@@ -13,8 +13,8 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.paper import LAST_STAGE, MASK_LOSS_BLOB, stage_loss_blob
 from tests.support.commands import run
+from tests.support.images import encoded
 from tests.support.layouts import MAKERS, make_coco, make_freihand
-from tests.support.pictures import encoded
 from tests.support.readers import drawn
 
 WITHOUT_MASK = {

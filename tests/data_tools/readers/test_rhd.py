@@ -11,8 +11,8 @@ import pytest
 from data_tools import readers
 from data_tools.readers import rhd
 from mcc_caffe.core.errors import SampleError, UserError
-from tests.support.pictures import encoded
-from tests.support.readers import RHD_ORDER, plain_picture, write
+from tests.support.images import encoded
+from tests.support.readers import RHD_ORDER, plain_image, write
 
 
 def rhd_set(root, labels, mask=None):
@@ -20,7 +20,7 @@ def rhd_set(root, labels, mask=None):
         root / "training/anno_training.pickle",
         labels if isinstance(labels, bytes) else pickle.dumps(labels),
     )
-    write(root / "training/color/00003.png", plain_picture(320, 320, ".png"))
+    write(root / "training/color/00003.png", plain_image(320, 320, ".png"))
     write(
         root / "training/mask/00003.png",
         encoded(np.zeros((320, 320), np.uint8) if mask is None else mask),

@@ -16,8 +16,8 @@ from data_tools.readers.shared import (
 )
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.data.samples import Sample
-from tests.support.pictures import encoded
-from tests.support.readers import plain_picture
+from tests.support.images import encoded
+from tests.support.readers import plain_image
 
 
 def test_keys_fit_lmdb():
@@ -48,7 +48,7 @@ def test_a_crop_is_the_square_around_the_box_as_far_as_the_image_reaches():
     mask[0, 90] = 255
     keypoints = np.full((21, 3), (-1, -1, 0), np.float32)
     keypoints[:4] = (100, 10, 1), (90, 0, 1), (150, 50, 1), (151, 20, 1)
-    source = Sample("x", plain_picture(), encoded(mask), keypoints)
+    source = Sample("x", plain_image(), encoded(mask), keypoints)
     crop = frame_sample(source, "here", box=(100, 10, 140, 30), factor=1.5)
     assert crop.image().shape == (51, 61, 3) and np.array_equal(
         crop.image(), source.image()[0:51, 90:151]
@@ -61,14 +61,14 @@ def test_a_crop_is_the_square_around_the_box_as_far_as_the_image_reaches():
 def test_a_crop_that_holds_the_whole_image_changes_no_byte_of_it():
     keypoints = np.tile(np.float32([159, 119, 1]), (21, 1))
     keypoints[0], keypoints[1] = (160, 5, 1), (5, -1, 1)  # outside the image
-    source = Sample("x", plain_picture(), None, keypoints)
+    source = Sample("x", plain_image(), None, keypoints)
     crop = frame_sample(source, "here", box=(0, 0, 159, 119), factor=2.2)
     assert crop.image_bytes == source.image_bytes
     assert crop.keypoints[:3].tolist() == [[-1, -1, 0], [-1, -1, 0], [159, 119, 1]]
 
 
 def test_sizes_and_boxes_that_cannot_be_are_told():
-    sample = Sample("x", plain_picture(), None, np.zeros((21, 3)))
+    sample = Sample("x", plain_image(), None, np.zeros((21, 3)))
     assert image_size(sample, "here") == image_size(sample, "here", (160, 120)) == (160, 120)
     with pytest.raises(SampleError, match="here: the image is 160 x 120, the label says 120 x 160"):
         image_size(sample, "here", (120, 160))
@@ -80,7 +80,7 @@ def test_sizes_and_boxes_that_cannot_be_are_told():
 def test_a_mask_of_another_size_is_told():
     with pytest.raises(SampleError, match="here: x: the mask is 10 x 20, the image 160 x 120: "):
         frame_sample(
-            Sample("x", plain_picture(), encoded(np.zeros((20, 10), np.uint8)), np.zeros((21, 3))),
+            Sample("x", plain_image(), encoded(np.zeros((20, 10), np.uint8)), np.zeros((21, 3))),
             "here",
         )
 
@@ -89,8 +89,8 @@ def test_a_mask_of_another_size_is_told():
     "image_bytes, mask_png, message",
     [
         (b"garbled", None, r"the image \(7 bytes\) cannot be decoded"),
-        (plain_picture()[:300], None, r"the image \(300 bytes\) cannot be decoded"),
-        (plain_picture(), b"garbled", r"the mask \(7 bytes\) cannot be decoded"),
+        (plain_image()[:300], None, r"the image \(300 bytes\) cannot be decoded"),
+        (plain_image(), b"garbled", r"the mask \(7 bytes\) cannot be decoded"),
     ],
 )
 def test_what_cannot_be_decoded_is_named_by_its_place_in_the_labels(image_bytes, mask_png, message):

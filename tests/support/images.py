@@ -1,4 +1,4 @@
-"""Encoded pictures, also such as the EXIF orientation tells programs to turn."""
+"""Encoded images, also such as the EXIF orientation tells programs to turn."""
 
 import io
 import pathlib
@@ -11,9 +11,9 @@ import pytest
 ORIENTATION = 0x0112  # the number of the EXIF tag
 
 
-def encoded(picture: np.ndarray, ending: str = ".png") -> bytes:
-    """Encode a picture as OpenCV does for files with an ending."""
-    return cv2.imencode(ending, picture)[1].tobytes()
+def encoded(image: np.ndarray, ending: str = ".png") -> bytes:
+    """Encode an image as OpenCV does for files with an ending."""
+    return cv2.imencode(ending, image)[1].tobytes()
 
 
 def orientation_tags(orientation: int) -> PIL.Image.Exif:
@@ -23,8 +23,8 @@ def orientation_tags(orientation: int) -> PIL.Image.Exif:
     return tags
 
 
-def oriented_picture(pixels: np.ndarray, kind: str, orientation: int, **options) -> bytes:
-    """Encode a picture that is stored as it is, and shown as its EXIF orientation says.
+def oriented_image(pixels: np.ndarray, kind: str, orientation: int, **options) -> bytes:
+    """Encode an image that is stored as it is, and shown as its EXIF orientation says.
 
     Args:
         pixels: HxWx3 uint8 RGB, or HxW uint8.

@@ -1,4 +1,4 @@
-"""Fuzzed readers of pictures, videos, masks, and of what names or describes them."""
+"""Fuzzed readers of images, videos, masks, and of what names or describes them."""
 
 import io
 import json
@@ -24,39 +24,39 @@ from mcc_caffe.inference.video_reading import VideoFile
 from mcc_caffe.inference.video_writing import video_writer
 from tests.fuzz.data_parts import Files
 from tests.fuzz.mutations import mutate_bytes, mutate_fields, mutate_json, mutate_lines
-from tests.support.pictures import encoded, oriented_picture
-from tests.support.readers import coco_content, drawn, plain_picture, write
+from tests.support.images import encoded, oriented_image
+from tests.support.readers import coco_content, drawn, plain_image, write
 
 _MOST_FRAMES = 1000  # that a mutated file of a few may give
 
 
-def _encode(picture: np.ndarray, kind: str, **options) -> bytes:
-    """Encode a picture with Pillow."""
+def _encode(image: np.ndarray, kind: str, **options) -> bytes:
+    """Encode an image with Pillow."""
     content = io.BytesIO()
-    PIL.Image.fromarray(picture).save(content, kind, **options)
+    PIL.Image.fromarray(image).save(content, kind, **options)
     return content.getvalue()
 
 
 def _small(channels: int = 3) -> np.ndarray:
-    """Return a picture of 48 x 40 pixels."""
+    """Return an image of 48 x 40 pixels."""
     return np.random.default_rng(0).integers(0, 256, (40, 48, channels), np.uint8)
 
 
 class Image:
-    """Pictures of all formats."""
+    """Images of all formats."""
 
     def __init__(self, folder: Path):
         colour, grey = _small(), _small()[..., 0]
         contents = {
-            "a.jpg": oriented_picture(colour, "JPEG", 6),
+            "a.jpg": oriented_image(colour, "JPEG", 6),
             "progressive.jpg": _encode(colour, "JPEG", progressive=True),
             "a.png": _encode(_small(4), "PNG"),
             "deep.png": encoded(colour.astype(np.uint16) * 16),
             "palette.gif": _encode(grey, "GIF"),
-            "a.webp": oriented_picture(_small(4), "WEBP", 3),
+            "a.webp": oriented_image(_small(4), "WEBP", 3),
             "a.avif": _encode(colour, "AVIF"),
             "a.bmp": _encode(colour, "BMP"),
-            "a.tif": oriented_picture(colour, "TIFF", 8),
+            "a.tif": oriented_image(colour, "TIFF", 8),
             "packed.tif": _encode(colour, "TIFF", compression="tiff_lzw"),
             "float.tif": encoded(grey.astype(np.float32) / 255, ".tiff"),
             "a.jp2": encoded(colour, ".jp2"),
@@ -71,15 +71,15 @@ class Image:
         path = self.files.mutate(random)
         is_video(path)
         try:
-            for picture in (read_image(path), decode_image(path.read_bytes(), upright=False)):
-                assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+            for image in (read_image(path), decode_image(path.read_bytes(), upright=False)):
+                assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
         except (ImageError, UnreadableError) as error:
             return [str(error)]
         return []
 
 
 class Video:
-    """Videos of several containers and codecs, and animated pictures."""
+    """Videos of several containers and codecs, and animated images."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -94,9 +94,9 @@ class Video:
         with video_writer(folder / "a.mp4", 12, (48, 40)) as add:
             for index, frame in enumerate(frames):
                 add(frame, index / 12)
-        pictures = [PIL.Image.fromarray(frame) for frame in frames]
+        images = [PIL.Image.fromarray(frame) for frame in frames]
         for name in ("a.gif", "b.webp", "b.png"):
-            pictures[0].save(folder / name, save_all=True, append_images=pictures[1:], duration=80)
+            images[0].save(folder / name, save_all=True, append_images=images[1:], duration=80)
         self.files = Files(dict.fromkeys(sorted(folder.iterdir()), mutate_bytes))
 
     def attempt(self, random: np.random.Generator) -> Sequence[str]:
@@ -212,7 +212,7 @@ class Results:
             "table.csv": "\n".join([header, *rows]).encode(),
         }
         images = [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2)]
-        write(folder / "coco_images.json", {"images": images})  # it names the pictures
+        write(folder / "coco_images.json", {"images": images})  # it names the images
         for name, content in contents.items():
             write(folder / name, content)
         self.files = Files(
@@ -230,7 +230,7 @@ class Results:
 
 
 class CocoResults:
-    """COCO results, and the data set that names their pictures and keypoints."""
+    """COCO results, and the data set that names their images and keypoints."""
 
     def __init__(self, folder: Path):
         points = np.random.default_rng(0).uniform(0, 100, 63).tolist()
@@ -277,12 +277,12 @@ class BoxesFile:
     """A COCO file of boxes around hands."""
 
     def __init__(self, folder: Path):
-        self.pictures = []
+        self.image_paths = []
         samples = drawn(3, seed=0)
         for sample in samples:
             path = folder / f"{sample.key}.jpg"
-            write(path, plain_picture())
-            self.pictures.append(path)
+            write(path, plain_image())
+            self.image_paths.append(path)
         write(folder / "boxes.json", coco_content(samples))
         self.files = Files({folder / "boxes.json": mutate_json})
 
@@ -290,6 +290,6 @@ class BoxesFile:
         path = self.files.mutate(random)
         for scene in read_scenes(path):
             assert scene.boxes_ltrb.shape[1:] == (4,) and np.isfinite(scene.boxes_ltrb).all()
-        scenes = scenes_of_images(path, self.pictures)
+        scenes = scenes_of_images(path, self.image_paths)
         assert all(np.isfinite(scene.boxes_xywh()).all() for scene in scenes.values())
         return []

@@ -1,9 +1,9 @@
-"""Finds the picture of a sample among results, by the sample's key and the results' paths.
+"""Finds the image of a sample among results, by the sample's key and the results' paths.
 
-The key is the name of the split and the picture's name below the split's folder, with "_" for "/".
+The key is the name of the split and the image's name below the split's folder, with "_" for "/".
 Before it stands the number of the record in an LMDB set, and after it, of a COCO file, the
-annotation's id: `00000042_Test_17.jpg` is the picture Test/source/17.jpg, and `street_a_17.jpg_9`
-is a/17.jpg of street.json.
+annotation's id: `00000042_Test_17.jpg` is the image Test/source/17.jpg, and `street_a_17.jpg_9` is
+a/17.jpg of street.json.
 """
 
 import os
@@ -17,16 +17,16 @@ from mcc_caffe.inference.input_files import IMAGE_SUFFIXES
 
 _RECORD_NUMBER = re.compile(r"^\d{8}_")
 _STEPS = re.compile(r"_\.\.?(?=_)")  # "." and ".." of a path, which are no names
-_PICTURE_AND_ID = re.compile(
+_IMAGE_AND_ID = re.compile(
     rf"(.*(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))(_.*)?", re.IGNORECASE | re.DOTALL
 )
 
 
-class PictureKey(NamedTuple):
-    """What the key of a sample says of its picture.
+class ImageKey(NamedTuple):
+    """What the key of a sample says of its image.
 
     Attributes:
-        text: The split and the picture's name, with "_" between the names of the path.
+        text: The split and the image's name, with "_" between the names of the path.
         has_id: Whether an annotation's id follows them in the key.
     """
 
@@ -34,7 +34,7 @@ class PictureKey(NamedTuple):
     has_id: bool
 
 
-def parse_key(key: str, splits: Sequence[str] = ()) -> PictureKey:
+def parse_key(key: str, splits: Sequence[str] = ()) -> ImageKey:
     """Take a sample's key apart.
 
     Args:
@@ -43,16 +43,16 @@ def parse_key(key: str, splits: Sequence[str] = ()) -> PictureKey:
     """
     has_split = any(key.startswith(f"{split}_") for split in splits)
     text = key if has_split else _RECORD_NUMBER.sub("", key)
-    match = _PICTURE_AND_ID.fullmatch(text)
-    return PictureKey(_STEPS.sub("", match[1] if match else text), bool(match and match[2]))
+    match = _IMAGE_AND_ID.fullmatch(text)
+    return ImageKey(_STEPS.sub("", match[1] if match else text), bool(match and match[2]))
 
 
 class Candidate(NamedTuple):
-    """An image that may be a picture.
+    """An image of the results that may be the sample's or the scene's.
 
     Attributes:
-        likeness: High where much of what names the picture is in the image's path.
-        image: The image.
+        likeness: High where much of what names that image is in this one's path.
+        image: The image of the results.
         folders: The folders of its path that a sample's key does not name.
     """
 
@@ -61,7 +61,7 @@ class Candidate(NamedTuple):
     folders: tuple[str, ...] = ()
 
 
-# Images by the names of their files and whether these have the pictures' suffixes.
+# Images by the names of their files and whether these have the images' suffixes.
 ImagesByName = Mapping[tuple[str, bool], Sequence[ReadImage]]
 
 
@@ -74,24 +74,24 @@ def index_by_name(images: Iterable[ReadImage]) -> ImagesByName:
 
 
 def find_named(file_name: str, images_by_name: ImagesByName) -> list[ReadImage]:
-    """Return the images of a picture's file name, first those that have its suffix."""
+    """Return the images of a file name, first those that have its suffix."""
     names = (file_name, True), (Path(file_name).stem, False)
     return [image for name in names for image in images_by_name.get(name, ())]
 
 
 def choose_best(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return those that are most like the picture; a blank one only where no other is there."""
+    """Return those that are most like the image; a blank one only where no other is there."""
     likeness = max((candidate.likeness for candidate in candidates), default=None)
     best = [candidate for candidate in candidates if candidate.likeness == likeness]
     return [candidate for candidate in best if not candidate.image.is_blank] or best[:1]
 
 
-def find_pictures(
+def find_images(
     key: str,
     images_by_name: ImagesByName,
     splits: Sequence[str] = (),
 ) -> list[ReadImage]:
-    """Return the images that a sample's picture may be; several where that is unclear.
+    """Return the images of the results that may be the sample's; several where that is unclear.
 
     Args:
         key: The sample's key.
@@ -106,7 +106,7 @@ def find_pictures(
     for start in range(len(words)):
         for image in find_named("_".join(words[start:]), images_by_name):
             above, folders = _match_folders("_".join(words[:start]), Path(image.name).parts[:-1])
-            # A split's folder has the pictures in itself or in one below it, such as source/.
+            # A split's folder has the images in itself or in one below it, such as source/.
             if above in folders[-2:]:
                 above = ""
             if above and not _may_be_unnamed(above, folders, own_splits, has_id=has_id):
@@ -123,7 +123,7 @@ def select_images_of_set(set_path: Path, images: Iterable[ReadImage]) -> list[Re
     """Return the images whose paths, as they are written, lead to files of a data set.
 
     Args:
-        set_path: The set's folder, or its file: its pictures lie below the file's folder, or below
+        set_path: The set's folder, or its file: its images lie below the file's folder, or below
             the folder that this is in, as where a COCO file lies in `annotations`.
         images: The images.
     """
@@ -149,7 +149,7 @@ def _may_be_unnamed(
         folders: The folders of the path that the key does not name.
         splits: The splits with which the key may begin; none where they are unknown.
         has_id: Whether the key is that of a COCO file, which has no folder of the split's name,
-            and whose pictures often lie in folders that other systems do not name.
+            and whose images often lie in folders that other systems do not name.
     """
     may_be_split = not splits or text in splits
     return has_id and may_be_split if folders else has_id or may_be_split

@@ -1,14 +1,14 @@
-"""Which of several results is of a sample's picture: by the sample's key and the results' paths."""
+"""Which of several results is of a sample's image: by the sample's key and the results' paths."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mcc_caffe.evaluation.picture_keys import find_pictures
+from mcc_caffe.evaluation.image_keys import find_images
 from mcc_caffe.inference.formats.base import ReadHand, ReadImage
 
-NAMELESS = ".json"  # of results that lack their picture's name, such as OpenPose's own files
+NAMELESS = ".json"  # of results that lack their image's name, such as OpenPose's own files
 
 
 def read_image(name, hand_count=1):
@@ -18,18 +18,18 @@ def read_image(name, hand_count=1):
 
 
 def find_names(key, *images, splits=()):
-    """Return the names of the results that may be of the key's picture."""
+    """Return the names of the results that may be of the key's image."""
     images_by_name = {}
     for image in images:
         name = Path(image.name).name, image.has_suffix
         images_by_name.setdefault(name, []).append(image)
-    return [image.name for image in find_pictures(key, images_by_name, splits)]
+    return [image.name for image in find_images(key, images_by_name, splits)]
 
 
 @pytest.mark.parametrize(
     "key, split, names, expected",
     [
-        # The picture's name below its split is the whole name.
+        # The image's name below its split is the whole name.
         ("Test_hand_1.jpg", "Test", ["1.json"], None),
         ("Test_hand_1.jpg", "Test", ["1.jpg"], None),
         ("Test_hand_1.jpg", "Test", ["1.json", "hand_1.json"], "hand_1"),
@@ -53,7 +53,7 @@ def find_names(key, *images, splits=()):
             ["evaluation/rgb/00000007.jpg"],
             "evaluation/rgb/00000007.jpg",
         ),
-        # COCO files: no folder has their name, and an id follows the picture's.
+        # COCO files: no folder has their name, and an id follows the image's.
         ("street_1.jpg_17", "street", ["/photos/images/1.jpg"], "/photos/images/1.jpg"),
         ("street_1.jpg_17", "street", ["1.json"], "1"),
         ("street_hands_1.jpg_17", "street_hands", ["images/1.jpg"], "images/1.jpg"),
@@ -82,12 +82,12 @@ def find_names(key, *images, splits=()):
         ),
     ],
 )
-def test_a_sample_has_the_result_of_its_own_picture(key, split, names, expected):
+def test_a_sample_has_the_result_of_its_own_image(key, split, names, expected):
     result_names = find_names(key, *map(read_image, names), splits=[split])
     assert result_names == ([] if expected is None else [expected])
 
 
-def test_results_that_may_both_be_the_picture_are_both_returned():
+def test_results_that_may_both_be_the_image_are_both_returned():
     names = ["x/Test/source/1.jpg", "y/Test/source/1.jpg"]
     assert find_names("Test_1.jpg", *map(read_image, names), splits=["Test"]) == names
     names = ["a/x/1.jpg", "b/1.jpg"]
