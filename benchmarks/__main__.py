@@ -3,9 +3,9 @@
     python -m benchmarks                     # make bench: more than an hour on 2 cores
     python -m benchmarks --quick             # 15 to 25 minutes: fewer turns, without the slowest
     python -m benchmarks --only training     # or inference, data, files; several allowed
-    python -m benchmarks --report docs/benchmarks.md     # also as a document with its picture
+    python -m benchmarks --report docs/benchmarks.md     # also as a document with its figure
 
-The pictures are synthetic hands. PyTorch and Albumentations come into environments of their own in
+The images are synthetic hands. PyTorch and Albumentations come into environments of their own in
 ~/.cache/mcc-caffe/peers at the first run (pip); what cannot be installed is a row that says so. It
 writes bench.md, bench.json and bench.png. `paper` at batch 13 takes some 10 GB of memory.
 """
@@ -79,7 +79,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--report",
         type=pathlib.Path,
         metavar="FILE.md",
-        help="write the document to this file, too, and its picture beside it",
+        help="write the document to this file, too, and its figure beside it",
     )
     return parser.parse_args(argv)
 
@@ -130,7 +130,7 @@ def jobs(parts: Sequence[str], folder: pathlib.Path, quick: bool, out: pathlib.P
 
 
 def as_inputs(images: list[np.ndarray], size: int) -> np.ndarray:
-    """Return the (N, 3, size, size) network inputs of BGR pictures."""
+    """Return the (N, 3, size, size) network inputs of BGR images."""
     return np.stack(
         [
             network_input(image, letterbox_affine(image.shape[1], image.shape[0], size), size)
@@ -159,7 +159,7 @@ def machine_facts() -> Machine:
 
 
 def write(results: Results, out: pathlib.Path, report: pathlib.Path | None) -> None:
-    """Write bench.md, bench.json and bench.png to `out`, and the document with its picture.
+    """Write bench.md, bench.json and bench.png to `out`, and the document with its figure.
 
     Args:
         results: The run.
@@ -168,12 +168,12 @@ def write(results: Results, out: pathlib.Path, report: pathlib.Path | None) -> N
     """
     out.mkdir(parents=True, exist_ok=True)
     contents = {out / "bench.json": to_json(results)}
-    picture = as_png(draw(results["tables"]), dpi=80)
+    figure = as_png(draw(results["tables"]), dpi=80)
     for path in filter(None, (out / "bench.md", report)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture_path = path.with_suffix(".png")
-        contents[picture_path] = picture
-        contents[path] = document(results, picture_path.name).encode()
+        figure_path = path.with_suffix(".png")
+        contents[figure_path] = figure
+        contents[path] = document(results, figure_path.name).encode()
     write_together(contents)
 
 

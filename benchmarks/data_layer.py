@@ -4,7 +4,7 @@ JPEGs of 640 x 480 and of 2000 x 1500 become the input, mask label and heatmaps 
 in two processes: by ours from an LMDB set, and by the usual loader, Albumentations under PyTorch's
 DataLoader, from files. The peer is measured with masks as data sets carry them (8 bits a pixel)
 and with those that our sets hold (1 bit); the second ratio is what the loader alone is worth. They
-take turns, and the median counts. Before that, both load the same letterboxed pictures, and the
+take turns, and the median counts. Before that, both load the same letterboxed images, and the
 results are compared.
 
 It prints a Markdown table and writes it to --out with a JSON of the same. The first call makes the
@@ -39,8 +39,8 @@ from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.writers import SampleWriter
 from mcc_caffe.paper import PIXEL_SCALE, VARIANTS, Variant
 
-SIZES = ((640, 480), (2000, 1500))  # of the pictures, pixels
-PICTURES, QUALITY, WORKERS, WARM_UP = 24, 92, 2, 8
+SIZES = ((640, 480), (2000, 1500))  # of the images, pixels
+IMAGES, QUALITY, WORKERS, WARM_UP = 24, 92, 2, 8
 OURS, PEER, PEER_1_BIT = "ours", "Albumentations, DataLoader", "the same, masks of 1 bit"
 PEERS = {PEER: "files", PEER_1_BIT: "files_1_bit"}  # and the folders of their files
 REQUIRED = (
@@ -63,13 +63,13 @@ class Comparison(NamedTuple):
     versions: dict[str, str]  # of the peer's packages
 
 
-def make_pictures(folder: pathlib.Path) -> None:
+def make_images(folder: pathlib.Path) -> None:
     """Render hands, as an LMDB set and as the peer's files of each size.
 
     For each size there are folder/WIDTH/set and folder/WIDTH/{files,files_1_bit}.
     """
     side = max(map(max, SIZES))
-    numbers = ["--train", str(PICTURES), "--test", "0", "--size", str(side)]
+    numbers = ["--train", str(IMAGES), "--test", "0", "--size", str(side)]
     synth.main(["--out", str(folder / "hands"), *numbers])
     entries = onehand10k.read_entries(folder / "hands", "Train")
     for size in SIZES:
@@ -139,7 +139,7 @@ def ask_peer(
 
     Args:
         python: The interpreter of its environment.
-        files: Folder that `make_pictures` wrote.
+        files: Folder that `make_images` wrote.
         variant: Variant whose batches it makes.
         seconds: How long it loads.
         check: .npz file that it writes its first batch to, letterboxed only.
@@ -214,7 +214,7 @@ def measure(rounds: int, seconds: float) -> Comparison:
     python = interpreter()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        make_pictures(folder)
+        make_images(folder)
         check = folder / "check.npz"
         for size, variant in progress_bar(cases, unit="comparison"):
             files = folder / str(size[0])

@@ -1,6 +1,6 @@
-"""HandPredictor, a picture in and keypoints out: single pass and pyramid.
+"""HandPredictor, an image in and keypoints out: single pass and pyramid.
 
-Other rows show how the cost grows with the levels, the picture and the batch.
+Other rows show how the cost grows with the levels, the image and the batch.
 """
 
 import functools
@@ -22,7 +22,7 @@ from mcc_caffe.predictor import HandPredictor
 
 TABLE, LEVELS, SIZES, BATCHES = "end_to_end", "levels", "sizes", "batches"
 LEVEL_COUNTS = (1, 2, 4, 8, 16)
-WIDTHS = (320, 640, 1280, 2560)  # pixels, of pictures 4 : 3
+WIDTHS = (320, 640, 1280, 2560)  # pixels, of images 4 : 3
 BATCH_LEVELS = 8  # levels that the batches divide
 
 
@@ -30,7 +30,7 @@ def measure_levels(
     variant: str,
     engine: str,
     weights: pathlib.Path,
-    picture: np.ndarray,
+    image: np.ndarray,
     *,
     level_counts: tuple[int | str, ...],
     least: int,
@@ -38,12 +38,12 @@ def measure_levels(
 ) -> list[Row]:
     """Return a row for each number of levels, in which PAPER_LEVELS is the paper's pyramid.
 
-    A number that the picture's pyramid does not have gives no row.
+    A number that the image's pyramid does not have gives no row.
     """
     rows = []
     for count in level_counts:
         predictor = HandPredictor(weights, variant, levels=count, engine=engine)
-        pose = predictor.predict(picture)
+        pose = predictor.predict(image)
         level_count = len(pose.image_to_input)
         if isinstance(count, int) and level_count < count:
             continue
@@ -51,11 +51,11 @@ def measure_levels(
             {
                 "variant": variant,
                 "engine": engine,
-                "width": picture.shape[1],
-                "height": picture.shape[0],
+                "width": image.shape[1],
+                "height": image.shape[0],
                 "levels": level_count,
                 "pyramid": count == PAPER_LEVELS,
-                **time_predictions(predictor, picture, least, seconds),
+                **time_predictions(predictor, image, least, seconds),
                 "peak_mib": peak_mib(),
                 "status": "",
             }
@@ -64,13 +64,13 @@ def measure_levels(
 
 
 def time_predictions(
-    predictor: HandPredictor, picture: np.ndarray, least: int, seconds: float
+    predictor: HandPredictor, image: np.ndarray, least: int, seconds: float
 ) -> dict[str, Any]:
     """Return `timing.spread` of the seconds, and "network", the median of those in the network."""
     network_seconds: list[float] = []
 
     def predict() -> None:
-        network_seconds.append(predictor.predict(picture).timings["network"])
+        network_seconds.append(predictor.predict(image).timings["network"])
 
     return {**spread(timed(predict, least, seconds)), "network": float(np.median(network_seconds))}
 
@@ -79,15 +79,15 @@ def measure_sizes(
     variant: str,
     engine: str,
     weights: pathlib.Path,
-    picture: np.ndarray,
+    image: np.ndarray,
     *,
     least: int,
     seconds: float,
 ) -> list[Row]:
-    """Return the rows of a single pass and of the pyramid, for the picture in each of WIDTHS."""
+    """Return the rows of a single pass and of the pyramid, for the image in each of WIDTHS."""
     rows = []
     for width in WIDTHS:
-        resized = cv2.resize(picture, (width, width * 3 // 4), interpolation=cv2.INTER_LINEAR)
+        resized = cv2.resize(image, (width, width * 3 // 4), interpolation=cv2.INTER_LINEAR)
         rows += measure_levels(
             variant,
             engine,
@@ -104,7 +104,7 @@ def measure_batches(
     variant: str,
     engine: str,
     weights: pathlib.Path,
-    picture: np.ndarray,
+    image: np.ndarray,
     *,
     least: int,
     seconds: float,
@@ -113,8 +113,8 @@ def measure_batches(
     rows = []
     for batch in (1, 2, 4, 8):
         predictor = HandPredictor(weights, variant, levels=BATCH_LEVELS, batch=batch, engine=engine)
-        predictor.predict(picture)
-        times = timed(functools.partial(predictor.predict, picture), least, seconds)
+        predictor.predict(image)
+        times = timed(functools.partial(predictor.predict, image), least, seconds)
         rows.append(
             {
                 "variant": variant,
@@ -141,15 +141,15 @@ def measure(
         return [{"variant": variant, "engine": engine, "status": f"not run: {error}"}]
 
 
-def jobs(folder: pathlib.Path, picture: np.ndarray, quick: bool) -> list[Job]:
+def jobs(folder: pathlib.Path, image: np.ndarray, quick: bool) -> list[Job]:
     """Return the jobs that measure HandPredictor.
 
     Args:
         folder: Folder that `benchmarks.network.prepare` puts a variant's weights in.
-        picture: BGR uint8; it is resized to 640 x 480.
+        image: BGR uint8; it is resized to 640 x 480.
         quick: Leave out most of the paper variant's rows.
     """
-    picture = cv2.resize(picture, (WIDTH, HEIGHT))
+    image = cv2.resize(image, (WIDTH, HEIGHT))
     steps = []
 
     def add(
@@ -157,7 +157,7 @@ def jobs(folder: pathlib.Path, picture: np.ndarray, quick: bool) -> list[Job]:
     ) -> None:
         weights = folder / variant / "weights.caffemodel"
         label = f"{variant}, {engine}: {table.replace('_', ' ')}"
-        run = functools.partial(measure, function, variant, engine, weights, picture, **options)
+        run = functools.partial(measure, function, variant, engine, weights, image, **options)
         steps.append(Job(table, label, run))
 
     for variant in ORDER:

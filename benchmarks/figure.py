@@ -1,4 +1,4 @@
-"""The results of a run as one picture."""
+"""The results of a run as one figure."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -72,7 +72,7 @@ def _draw_training(panels: Sequence[Axes], rows: list[Row]) -> None:
 
 
 def _draw_predictor(panels: Sequence[Axes], measured: Mapping[str, list[Row]]) -> None:
-    """Draw the time of `HandPredictor` by levels, by the picture's size and by the batch.
+    """Draw the time of `HandPredictor` by levels, by the image's size and by the batch.
 
     Args:
         panels: A panel for each.
@@ -85,7 +85,7 @@ def _draw_predictor(panels: Sequence[Axes], measured: Mapping[str, list[Row]]) -
     )
     _draw_lines(sizes, measured.get(end_to_end.SIZES, []), "width", _describe_passes)
     sizes.set(
-        title="HandPredictor by size of the picture",
+        title="HandPredictor by size of the image",
         xlabel="width, pixels (4 : 3)",
         ylabel="s an image",
     )

@@ -1,11 +1,11 @@
 """How many photographs a second a folder takes, and what bounds it: `python -m benchmarks.folder`.
 
-It makes JPEGs of 12 megapixels, 200 files of 8 pictures (a rendered hand with a sensor's noise),
-and has `mcc_caffe.infer` work through them: in a single pass, and with the looks that it takes by
-default. Then it times the steps of a picture, of which none runs beside another: a JPEG is read,
-the hand is looked for, the result is drawn, and encoded as PNG. `infer` does all four at the same
-time, so that the longest step bounds it, or the cores do. It prints a Markdown table and writes it
-to --out with a JSON of the same.
+It makes JPEGs of 12 megapixels, 200 files of 8 images (a rendered hand with a sensor's noise), and
+has `mcc_caffe.infer` work through them: in a single pass, and with the looks that it takes by
+default. Then it times the steps of an image, of which none runs beside another: a JPEG is read, the
+hand is looked for, the result is drawn, and encoded as PNG. `infer` does all four at the same time,
+so that the longest step bounds it, or the cores do. It prints a Markdown table and writes it to
+--out with a JSON of the same.
 """
 
 import statistics
@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.hands import example_picture
+from benchmarks.hands import example_image
 from benchmarks.jobs import CORES, ROOT
 from benchmarks.output import add_out_option, check_output, write_results
 from benchmarks.timing import StepTimer
@@ -30,7 +30,7 @@ from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.predictor import HandPredictor
 
 SIZE = 4000, 3000  # pixels of a photograph
-PICTURES, FILES, QUICK_FILES, QUALITY = 8, 200, 40, 92
+IMAGES, FILES, QUICK_FILES, QUALITY = 8, 200, 40, 92
 NOISE = 4.0  # standard deviation of the sensor's noise, of 256
 STARTED_WITH, STARTS = 1, 5  # files of the runs whose median is taken off, and number of these
 PASSES: dict[str, int | None] = {"single pass": 1, "looks, as by default": None}  # and --levels
@@ -39,16 +39,16 @@ READING, LOOKING, DRAWING, ENCODING = STEPS
 
 
 def make_photographs(folder: Path, count: int) -> None:
-    """Write `count` JPEGs of SIZE to `folder`; PICTURES of them differ."""
-    large = cv2.resize(example_picture(), SIZE, interpolation=cv2.INTER_CUBIC)
+    """Write `count` JPEGs of SIZE to `folder`; IMAGES of them differ."""
+    large = cv2.resize(example_image(), SIZE, interpolation=cv2.INTER_CUBIC)
     contents = []
-    for seed in range(PICTURES):
+    for seed in range(IMAGES):
         grain = NOISE * np.random.default_rng(seed).standard_normal(large.shape, np.float32)
         photograph = np.clip(large + grain, 0, 255).astype(np.uint8)
         quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
         contents.append(cv2.imencode(".jpg", photograph, quality)[1].tobytes())
     for number in range(count):
-        (folder / f"{number:03}.jpg").write_bytes(contents[number % PICTURES])
+        (folder / f"{number:03}.jpg").write_bytes(contents[number % IMAGES])
 
 
 def run_seconds(photographs: list[Path], levels: int | None) -> float:
@@ -85,7 +85,7 @@ def measure(count: int, folder: Path) -> dict[str, dict[str, float]]:
         seconds = run_seconds(photographs, levels) - statistics.median(starts)
         figures[name] = {
             "photographs_per_second": (count - STARTED_WITH) / seconds,
-            **step_seconds(photographs[:PICTURES], levels),
+            **step_seconds(photographs[:IMAGES], levels),
         }
     return figures
 

@@ -3,9 +3,9 @@
     python -m benchmarks.hands_api                    # a minute, 8 clients
     python -m benchmarks.hands_api --clients 32       # more than its queue holds: some are refused
 
-It starts the server, and clients send pictures as fast as they are answered. Each picture has a
-size of its own, by which its answer is known. A client that is refused (503) waits as long as the
-server says and tries again. Prints a Markdown table.
+It starts the server, and clients send images as fast as they are answered. Each image has a size of
+its own, by which its answer is known. A client that is refused (503) waits as long as the server
+says and tries again. Prints a Markdown table.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.markdown import markdown_table
 
-WIDTHS = range(320, 352)  # pixels, of the pictures
+WIDTHS = range(320, 352)  # pixels, of the images
 _HEIGHT = 240
 _WARM_UP = 10.0  # seconds, in which the server's memory may still grow
 _MIB = 2**20
@@ -67,7 +67,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def make_pictures() -> dict[int, bytes]:
+def make_images() -> dict[int, bytes]:
     """Return JPEGs of noise by their widths."""
     rng = np.random.default_rng(0)
     return {
@@ -79,27 +79,27 @@ def make_pictures() -> dict[int, bytes]:
 
 
 def send_until(
-    end: float, port: int, question: str, *, pictures: dict[int, bytes], tally: Tally, first: int
+    end: float, port: int, question: str, *, images: dict[int, bytes], tally: Tally, first: int
 ) -> None:
-    """Send pictures, one after the other.
+    """Send images, one after the other.
 
     Args:
         end: When to stop, of time.monotonic().
         port: The server's.
         question: The query string.
-        pictures: JPEGs by their widths.
+        images: JPEGs by their widths.
         tally: Gets what is counted.
-        first: The number of the first picture.
+        first: The number of the first image.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    widths = list(pictures)
+    widths = list(images)
     number = first
     while time.monotonic() < end:
         width, start = widths[number % len(widths)], time.monotonic()
         number += 1
         while True:
             try:
-                connection.request("POST", f"/hands?{question}", pictures[width])
+                connection.request("POST", f"/hands?{question}", images[width])
                 response = connection.getresponse()
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
@@ -128,7 +128,7 @@ def resident_bytes(pid: int) -> int:
 
 def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) -> str:
     """Load a server and return the table."""
-    pictures = make_pictures()
+    images = make_images()
     start = time.monotonic()
     end = start + options.seconds
     tallies = [Tally() for _ in range(options.clients)]
@@ -136,7 +136,7 @@ def measure(options: argparse.Namespace, server: subprocess.Popen, port: int) ->
         threading.Thread(
             target=send_until,
             args=(end, port, f"hands={options.hands}"),
-            kwargs={"pictures": pictures, "tally": tally, "first": number},
+            kwargs={"images": images, "tally": tally, "first": number},
         )
         for number, tally in enumerate(tallies)
     ]

@@ -30,7 +30,7 @@ from mcc_caffe.paper import VARIANTS
 
 TABLE = "network"
 TOLERANCE = 1e-4  # largest absolute difference of mask and heatmaps from Caffe's
-LOW_TOLERANCE = 0.1  # the same in bfloat16; of most pictures it is 0.01
+LOW_TOLERANCE = 0.1  # the same in bfloat16; of most images it is 0.01
 BATCHES = (1, 8)
 ORDER = tuple(sorted(VARIANTS))  # of rows and panels
 ENGINES = {

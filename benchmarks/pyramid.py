@@ -2,7 +2,7 @@
 
 For each variant, in a single pass and in the paper's pyramid, it times every step: a JPEG of
 640 x 480 is read, the network's inputs are made, the network runs, the keypoints are looked for,
-mask and heatmaps are drawn, and the picture and its PNG are made. It also gives the share of
+mask and heatmaps are made, then the drawing and its PNG. It also gives the share of
 `predict` that is not the network, the same for a network three times as fast, the time of an
 image when a folder is worked through as `mcc_caffe.infer` does (it reads and draws meanwhile), and
 the most memory that a process took. It prints a Markdown table and writes it to --out with a JSON
@@ -49,7 +49,7 @@ READ, INPUTS, NETWORK, KEYPOINTS, REST = (
     "keypoints",
     "else, of predict",
 )
-MASK, HEATMAPS, DRAWING, PNG = "mask in the image", "heatmaps of all levels", "picture", "PNG of it"
+MASK, HEATMAPS, DRAWING, PNG = "mask in the image", "heatmaps of all levels", "drawing", "PNG of it"
 STEPS = (READ, INPUTS, NETWORK, KEYPOINTS, REST, MASK, HEATMAPS, DRAWING, PNG)
 
 
@@ -119,8 +119,8 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
     timer.run(HEATMAPS, aggregate, pose.level_heatmaps, pose.image_to_input, pose.input_size)
     for name in ("mask", "heatmaps"):
         getattr(pose, name)  # they are made at the first look, which the drawing shall not pay for
-    picture = timer.run(DRAWING, draw_pose, image, pose)
-    timer.run(PNG, cv2.imencode, ".png", picture)
+    drawing = timer.run(DRAWING, draw_pose, image, pose)
+    timer.run(PNG, cv2.imencode, ".png", drawing)
     return len(windows)
 
 
@@ -143,7 +143,7 @@ def rest_shares(steps: dict[str, float]) -> dict[str, float]:
 def folder_seconds(predictor: HandPredictor, jpeg: bytes, images: int) -> float:
     """Return the seconds an image of a folder of `images`, worked through as by mcc_caffe.infer.
 
-    The images are read, looked at, and written as pictures and JSON.
+    The images are read, looked at, and written as drawings and JSON.
     """
     with tempfile.TemporaryDirectory() as folder:
         options = TrackerOptions(predictor)

@@ -1,11 +1,11 @@
-"""How far the network's keypoints move when a picture is mirrored, shifted or compressed.
+"""How far the network's keypoints move when an image is mirrored, shifted or compressed.
 
     python -m benchmarks.robustness data/lmdb/validation
     python -m benchmarks.robustness SET ANOTHER --looks 1 4 --weights runs/own/packed.npz
 
-A hand stays where it is when its picture is mirrored, moved to the right by one pixel, or saved as
+A hand stays where it is when its image is mirrored, moved to the right by one pixel, or saved as
 JPEG of quality 60. The table says how far the answers move nevertheless: each keypoint's answer to
-the changed picture is mapped back and compared with its answer to the picture itself. Distances are
+the changed image is mapped back and compared with its answer to the image itself. Distances are
 shares of the longer side of the labelled keypoints' box. They say nothing about which of the two
 answers is right.
 """
@@ -42,12 +42,12 @@ _log = logging.getLogger(__name__)
 
 
 class Change(NamedTuple):
-    """A change of a picture that leaves the hand as it is.
+    """A change of an image that leaves the hand as it is.
 
     Attributes:
         name: What the table calls it.
-        apply: Returns the changed picture (HxWx3 uint8 BGR).
-        map_back: Returns where points (21, 2) of the changed picture lie in the picture, given its
+        apply: Returns the changed image (HxWx3 uint8 BGR).
+        map_back: Returns where points (21, 2) of the changed image lie in the image, given its
             width in pixels.
     """
 
@@ -56,8 +56,8 @@ class Change(NamedTuple):
     map_back: Callable[[np.ndarray, int], np.ndarray]
 
 
-class LabelledPicture(NamedTuple):
-    """A picture (HxWx3 uint8 BGR) and the longer side of its keypoints' box in pixels."""
+class LabelledImage(NamedTuple):
+    """An image (HxWx3 uint8 BGR) and the longer side of its keypoints' box in pixels."""
 
     image: np.ndarray
     box_side: float
@@ -69,12 +69,12 @@ def mirror(image: np.ndarray) -> np.ndarray:
 
 
 def shift(image: np.ndarray) -> np.ndarray:
-    """Move a picture to the right by one pixel; the first column is there twice."""
+    """Move an image to the right by one pixel; the first column is there twice."""
     return np.concatenate([image[:, :1], image[:, :-1]], axis=1)
 
 
 def compress(image: np.ndarray) -> np.ndarray:
-    """Save a picture as JPEG and read it again."""
+    """Save an image as JPEG and read it again."""
     content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     decoded = cv2.imdecode(content, cv2.IMREAD_COLOR)
     assert decoded is not None
@@ -109,8 +109,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_pictures(folder: Path, limit: int | None) -> list[LabelledPicture]:
-    """Read the pictures of a set that no training sees and that have a keypoints' box.
+def read_images(folder: Path, limit: int | None) -> list[LabelledImage]:
+    """Read the images of a set that no training sees and that have a keypoints' box.
 
     Args:
         folder: The set.
@@ -121,7 +121,7 @@ def read_pictures(folder: Path, limit: int | None) -> list[LabelledPicture]:
     """
     entries = held_out_entries(folder)
     chosen = np.linspace(0, len(entries) - 1, min(limit or len(entries), len(entries)))
-    pictures, unlabelled, errors = [], 0, []
+    images, unlabelled, errors = [], 0, []
     for index in chosen.round().astype(int).tolist():
         try:
             sample = entries[index].sample()
@@ -132,10 +132,10 @@ def read_pictures(folder: Path, limit: int | None) -> list[LabelledPicture]:
             errors.append(error)
             continue
         if np.isfinite(side):
-            pictures.append(LabelledPicture(image, side))
+            images.append(LabelledImage(image, side))
         else:
             unlabelled += 1
-    if not pictures:
+    if not images:
         if errors:
             raise UserError(f"{folder}: no sample can be used; the first error is: {errors[0]}")
         raise UserError(f"{folder}: no sample has labelled keypoints, which give a hand's size")
@@ -148,23 +148,23 @@ def read_pictures(folder: Path, limit: int | None) -> list[LabelledPicture]:
             len(errors),
             errors[0],
         )
-    return pictures
+    return images
 
 
 def measure_moves(
-    find_keypoints: Callable[[np.ndarray], np.ndarray], pictures: Sequence[LabelledPicture]
+    find_keypoints: Callable[[np.ndarray], np.ndarray], images: Sequence[LabelledImage]
 ) -> np.ndarray:
     """Measure how far keypoints move by each change.
 
     Args:
         find_keypoints: Returns the keypoints (21, 2 or more) of an image, x and y first.
-        pictures: N pictures.
+        images: N images.
 
     Returns:
-        (changes, N, 21) distances as shares of the picture's box.
+        (changes, N, 21) distances as shares of the image's box.
     """
-    moves = np.empty((len(CHANGES), len(pictures), KEYPOINT_COUNT))
-    for index, (image, box_side) in enumerate(progress_bar(pictures, unit="img")):
+    moves = np.empty((len(CHANGES), len(images), KEYPOINT_COUNT))
+    for index, (image, box_side) in enumerate(progress_bar(images, unit="img")):
         answer = find_keypoints(image)[:, :2]
         for change_moves, change in zip(moves, CHANGES):
             changed = find_keypoints(change.apply(image))[:, :2]
@@ -183,8 +183,8 @@ def table_rows(name: str, looks: int, moves: np.ndarray) -> Iterator[list[str]]:
     """
     for change, distances in zip(CHANGES, moves):
         shares = [f"{(distances > threshold).mean():.1%}" for threshold in THRESHOLDS]
-        pictures = f"{(np.median(distances, axis=1) > THRESHOLDS[-1]).mean():.1%}"
-        yield [name, str(looks), change.name, f"{np.median(distances):.3f}", *shares, pictures]
+        image_share = f"{(np.median(distances, axis=1) > THRESHOLDS[-1]).mean():.1%}"
+        yield [name, str(looks), change.name, f"{np.median(distances):.3f}", *shares, image_share]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -202,14 +202,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     rows: list[list[str]] = []
     for name, folder in zip(short_names(options.sets), options.sets):
-        pictures = read_pictures(folder, options.limit)
+        images = read_images(folder, options.limit)
         for looks in options.looks:
             predictor.looks = looks
-            moves = measure_moves(find_keypoints, pictures)
-            rows += table_rows(f"{name} ({len(pictures)})", looks, moves)
-    columns = ["set (pictures)", "looks", "change", "median move"]
+            moves = measure_moves(find_keypoints, images)
+            rows += table_rows(f"{name} ({len(images)})", looks, moves)
+    columns = ["set (images)", "looks", "change", "median move"]
     columns += [f"over {threshold:g}" for threshold in THRESHOLDS]
-    columns += [f"pictures with half of the keypoints over {THRESHOLDS[-1]:g}"]
+    columns += [f"images with half of the keypoints over {THRESHOLDS[-1]:g}"]
     print(markdown_table(columns, rows))
 
 

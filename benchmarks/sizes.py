@@ -6,7 +6,7 @@
 
 It trains the mini variant at several widths and inputs, with every seed and on the same samples,
 on easy synthetic hands unless --data names others. It measures all of them on the validation set,
-and times them in turns on a picture of 640 x 480. It writes a report with a table and a figure. A
+and times them in turns on an image of 640 x 480. It writes a report with a table and a figure. A
 training that diverged is named and counts for nothing.
 
 All files lie in --out. When the command runs again, it leaves finished trainings alone and goes on
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.hands import example_picture
+from benchmarks.hands import example_image
 from benchmarks.jobs import TURNS, Row, in_process, in_turns
 from benchmarks.timing import spread, timed
 from data_tools.build_lmdb import TRAIN, VALIDATION
@@ -81,7 +81,7 @@ SIZES = tuple(Size(width, MINI.input_size) for width in (0.125, MINI.width, 0.37
 
 
 class Cost(NamedTuple):
-    """Multiply-adds of the convolutions for one picture, and the number of all parameters."""
+    """Multiply-adds of the convolutions for one image, and the number of all parameters."""
 
     multiply_adds: int
     parameters: int
@@ -94,7 +94,7 @@ class Measured:
     Attributes:
         size: The size.
         cost: Its multiply-adds and parameters.
-        seconds: `timing.spread` of the seconds a picture.
+        seconds: `timing.spread` of the seconds an image.
         scores: {measure: value for each seed that did not diverge}.
         diverged: The seeds that diverged.
     """
@@ -121,9 +121,9 @@ def write_net(size: Size, folder: pathlib.Path) -> None:
 
 
 def time_size(prototxt: pathlib.Path, weights: pathlib.Path) -> list[Row]:
-    """Time a single pass over the example picture in this process, as a measurement of a turn."""
+    """Time a single pass over the example image in this process, as a measurement of a turn."""
     predictor = HandPredictor(weights, prototxt=prototxt, levels=1)
-    predict = functools.partial(predictor.predict, example_picture())
+    predict = functools.partial(predictor.predict, example_image())
     predict()
     return [{"status": "", **spread(timed(predict, REPEATS, SECONDS))}]
 
@@ -157,7 +157,7 @@ def measure(
         folder: Folder with its deploy.prototxt.
         data: Folder of the LMDB sets.
         weights: {seed: caffemodel}.
-        seconds: `timing.spread` of the seconds a picture.
+        seconds: `timing.spread` of the seconds an image.
     """
     prototxt, evaluation = folder / "deploy.prototxt", folder / "evaluation"
     single_pass = [str(data / VALIDATION), "--levels", "1", "--out", str(evaluation)]
@@ -191,7 +191,7 @@ def format_report(results: list[Measured], setting: str, figure: str | None) -> 
     """
     mini_size = Size(MINI.width, MINI.input_size)
     mini_median = next(result.seconds["median"] for result in results if result.size == mini_size)
-    columns = ["width", "input", "parameters", "multiply-adds", "ms a picture", "times mini's"]
+    columns = ["width", "input", "parameters", "multiply-adds", "ms an image", "times mini's"]
     lines = []
     for result in results:
         median = result.seconds["median"]
@@ -216,12 +216,12 @@ def format_report(results: list[Measured], setting: str, figure: str | None) -> 
             seeds = ", ".join(map(str, result.diverged))
             parts.append(f"Diverged and left out: {result.size.name}, seed {seeds}.")
     if figure:
-        parts.append(f"![Measures against the time of a picture]({figure})")
+        parts.append(f"![Measures against the time of an image]({figure})")
     return "\n\n".join(parts) + "\n"
 
 
 def draw(results: list[Measured]) -> bytes:
-    """Return a PNG of some measures against the time of a picture.
+    """Return a PNG of some measures against the time of an image.
 
     Each point is the mean over the seeds, and its bar is their range.
     """
@@ -249,7 +249,7 @@ def draw(results: list[Measured]) -> bytes:
                     textcoords="offset points",
                     fontsize=9,
                 )
-        axes.set(xlabel="ms a picture, single pass", ylabel=measure_name)
+        axes.set(xlabel="ms an image, single pass", ylabel=measure_name)
         axes.margins(x=0.15)
         axes.grid(alpha=0.3)
     panels[0].legend(frameon=False)
@@ -368,7 +368,7 @@ def main(argv: list[str] | None = None) -> None:
     setting = (
         f"{describe_setting(options, sample_counts)} A cell is the mean over the seeds, with the "
         "smallest and the largest. Milliseconds are the median of `HandPredictor.predict` on a "
-        "picture of 640 x 480."
+        "image of 640 x 480."
     )
     contents[report] = format_report(results, setting, figure.name).encode()
     report.parent.mkdir(parents=True, exist_ok=True)

@@ -5,10 +5,10 @@ cache and all modules compiled, as they are after the first start. It prints the
 each, from the start of the interpreter to its end, and writes them to --out:
 
 - an empty interpreter;
-- the same with `import caffe, cv2, numpy`, which Caffe's Python and our pictures cannot do without;
+- the same with `import caffe, cv2, numpy`, which Caffe's Python and our images cannot do without;
 - the same with `import mcc_caffe.infer`, which imports no Caffe yet;
 - the same with `HandPredictor()`: the net is set up with the weights that ship;
-- the command on a picture of 640 x 480, in a single pass, until its results are written.
+- the command on an image of 640 x 480, in a single pass, until its results are written.
 """
 
 import os
@@ -29,19 +29,19 @@ STEPS = {
     "an empty interpreter": "pass",
     "import caffe, cv2, numpy": "import caffe, cv2, numpy",
     "import mcc_caffe.infer": "import mcc_caffe.infer",
-    "ready for the first picture": (
+    "ready for the first image": (
         "import mcc_caffe.infer; from mcc_caffe.predictor import HandPredictor; "
         "HandPredictor(levels=1)"
     ),
 }
-COMMAND = "the command, a picture in a single pass"
+COMMAND = "the command, an image in a single pass"
 
 
 def measure(repeats: int, folder: Path) -> dict[str, float]:
-    """Return the median seconds of each step; the picture and its results lie in `folder`."""
-    picture = folder / "hand.jpg"
-    picture.write_bytes(example_jpeg())
-    words = ["mcc_caffe.infer", picture, "--levels", 1, "--out", folder / "out", "--overwrite"]
+    """Return the median seconds of each step; the image and its results lie in `folder`."""
+    image = folder / "hand.jpg"
+    image.write_bytes(example_jpeg())
+    words = ["mcc_caffe.infer", image, "--levels", 1, "--out", folder / "out", "--overwrite"]
     calls = {step: ["-c", code] for step, code in STEPS.items()}
     calls[COMMAND] = ["-m", *map(str, words)]
     seconds: dict[str, list[float]] = {step: [] for step in calls}

@@ -58,8 +58,8 @@ class Results(TypedDict):
     tables: dict[str, list[Row]]
 
 
-def document(results: Results, picture: str) -> str:
-    """Return the Markdown of a run; `picture` is the path of its figure, seen from the document."""
+def document(results: Results, figure: str) -> str:
+    """Return the Markdown of a run; `figure` is its figure's path, seen from the document."""
     machine = results["machine"]
     facts = [
         ["processor", f"{machine['processor']}, {machine['cores']} cores"],
@@ -75,7 +75,7 @@ def document(results: Results, picture: str) -> str:
     parts = [
         TITLE,
         INTRODUCTION,
-        f"![All of it as pictures]({picture})\n",
+        f"![All of it as a figure]({figure})\n",
         "## This run\n",
         _table(["", ""], facts),
     ]
@@ -213,7 +213,7 @@ def levels_grid(rows: list[Row]) -> str:
 
 
 def sizes_grid(rows: list[Row]) -> str:
-    """Return the table of medians by size of the picture."""
+    """Return the table of medians by size of the image."""
 
     def heading(row: Row) -> str:
         passes = "pyramid" if row["pyramid"] else "single pass"
@@ -287,7 +287,7 @@ SECTIONS = {
     network.TABLE: Section(
         "The network alone",
         """\
-The same deploy net, weights and pictures go through every engine, which may use all cores. "Caffe"
+The same deploy net, weights and images go through every engine, which may use all cores. "Caffe"
 runs convolutions by oneDNN where it was built with it; with `engine: CAFFE` in each
 convolution_param it runs them by its own code, as BVLC wrote it. Before an engine is timed, its
 mask and heatmaps are compared with those of Caffe's own code; where a value differs by more than
@@ -297,9 +297,9 @@ there where the processor has it, and may differ from Caffe's own code by 0.1.""
         network_table,
     ),
     end_to_end.TABLE: Section(
-        "A picture in, keypoints out",
+        "An image in, keypoints out",
         """\
-`HandPredictor` on a picture of 640 x 480, with what it does before and after the network. Here and
+`HandPredictor` on an image of 640 x 480, with what it does before and after the network. Here and
 in the next three tables `mini` looks at 128 x 128, the variant's input.""",
         end_to_end_table,
     ),
@@ -310,7 +310,7 @@ Seconds an image of 640 x 480, whose whole pyramid has 19 levels.""",
         levels_grid,
     ),
     end_to_end.SIZES: Section(
-        "Cost by size of the picture",
+        "Cost by size of the image",
         """\
 Seconds an image, for a single pass and for the paper's pyramid, whose number of levels grows
 slowly with the size.""",
@@ -354,7 +354,7 @@ heatmaps included, beside the usual loader.""",
     PYRAMID: Section(
         "Where an image's time goes",
         """\
-`python -m benchmarks.pyramid`: every step from the JPEG to the picture of the hand, with the
+`python -m benchmarks.pyramid`: every step from the JPEG to the drawing of the hand, with the
 weights that ship.""",
         plain_table,
     ),

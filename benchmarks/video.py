@@ -8,8 +8,8 @@ by frame in turn. It prints two tables and writes them to --out with a JSON of t
   is seen, and the ids that it gets (one, where none is lost or swapped);
 - jitter of the still hand and lag of the moving ones, before and after smoothing.
 
---pictures FOLDER adds clips of photographs: a window that stands still over each, with a camera's
-noise, and one that moves.
+--photographs FOLDER adds clips of photographs: a window that stands still over each, with a
+camera's noise, and one that moves.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from mcc_caffe.predictor import HandPredictor
 
 FPS = 30
 NOISE = 5.0  # grey levels
-PICTURES = 8
+PHOTOGRAPHS = 8
 WINDOW = 0.8  # of a photograph's sides, in the clips that move over it
 SETTLING = 10  # frames of a clip that do not count for its steadiness
 SAME_HAND = 0.5  # mean distance of keypoints in sides of the true hand's box
@@ -92,7 +92,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--frames", type=positive_int, default=90, help="frames of each clip (default: %(default)s)"
     )
     parser.add_argument(
-        "--pictures", type=pathlib.Path, metavar="FOLDER", help="photographs with hands"
+        "--photographs", type=pathlib.Path, metavar="FOLDER", help="photographs with hands"
     )
     add_out_option(parser, "runs/bench")
     options = parser.parse_args(argv)
@@ -135,7 +135,7 @@ def photograph_clips(folder: pathlib.Path, frame_count: int) -> list[Clip]:
     if not paths:
         raise UserError(f"{folder} has no photograph in it")
     clips, rng = [], np.random.default_rng(0)
-    for path in paths[:: -(-len(paths) // PICTURES)]:
+    for path in paths[:: -(-len(paths) // PHOTOGRAPHS)]:
         image = read_image(path)
         width, height = (round(side * WINDOW) for side in image.shape[1::-1])
         room = image.shape[1] - width
@@ -257,8 +257,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = HandPredictor(levels=1)
     counters = count_passes(predictor)
     clips = rendered_clips(options.frames)
-    if options.pictures:
-        clips += photograph_clips(options.pictures, options.frames)
+    if options.photographs:
+        clips += photograph_clips(options.photographs, options.frames)
     costs: list[dict[str, Any]] = []
     steady: dict[str, list[dict[str, Steadiness]]] = {}
     for clip in progress_bar(clips, unit="clip"):

@@ -35,7 +35,7 @@ from mcc_caffe.paper import (
 def augmentation(side: int) -> albumentations.Compose:
     """Make the paper's augmentation, for an input of side x side pixels.
 
-    The picture is letterboxed, then scaled and rotated on a canvas that holds the largest frame,
+    The image is letterboxed, then scaled and rotated on a canvas that holds the largest frame,
     of which a random part is cropped and flipped.
     """
     smallest, largest = SCALE_RANGE
@@ -56,7 +56,7 @@ def augmentation(side: int) -> albumentations.Compose:
 
 
 def letterbox(size: int) -> list:
-    """Return the transforms that fit a picture into a square at its left and top edge."""
+    """Return the transforms that fit an image into a square at its left and top edge."""
     return [
         albumentations.LongestMaxSize(size, area_for_downscale="image"),
         albumentations.PadIfNeeded(size, size, position="top_left", fill=GREY, fill_mask=0),
@@ -64,7 +64,7 @@ def letterbox(size: int) -> list:
 
 
 def compose(transforms: list) -> albumentations.Compose:
-    """Join transforms into one that takes keypoints along, also those outside the picture."""
+    """Join transforms into one that takes keypoints along, also those outside the image."""
     keypoints = albumentations.KeypointParams(
         "xy", remove_invisible=False, check_each_transform=False
     )
@@ -95,7 +95,7 @@ def heatmaps(
 
 
 class Hands(Dataset):
-    """The pictures of a folder, augmented anew at each call, or letterboxed only."""
+    """The images of a folder, augmented anew at each call, or letterboxed only."""
 
     def __init__(self, folder: pathlib.Path, variant: Variant, augment: bool):
         self.folder, self.variant = folder, variant

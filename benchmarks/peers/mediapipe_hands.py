@@ -1,13 +1,13 @@
-"""MediaPipe's hands as a peer: it looks at a data set's pictures and writes a predictions file.
+"""MediaPipe's hands as a peer: it looks at a data set's images and writes a predictions file.
 
     python -m benchmarks.peers.mediapipe_hands data/synth --out out/mediapipe.json
     python -m mcc_caffe.evaluate data/synth --weights FILE --predictions out/mediapipe.json
 
 MediaPipe 0.10.21 is the last release that carries its hand models, and it needs other versions of
 packages than we do: the first call makes an environment for it in ~/.cache/mcc-caffe/peers (pip,
-450 MB). Its settings are its own defaults for single pictures. Of several hands the one with the
-highest score is taken, and its score is the confidence of all its keypoints. The file leaves out a
-picture without a hand. There are no masks.
+450 MB). Its settings are its own defaults for single images. Of several hands the one with the
+highest score is taken, and its score is the confidence of all its keypoints. The file leaves out an
+image without a hand. There are no masks.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class Hand(TypedDict):
     """A hand as MediaPipe sees it."""
 
     score: float
-    points: list[list[float]]  # 21 x [x, y], as shares of the picture's width and height
+    points: list[list[float]]  # 21 x [x, y], as shares of the image's width and height
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -79,12 +79,12 @@ def interpreter() -> pathlib.Path:
 
 
 def find_hands(python: pathlib.Path, folder: pathlib.Path, count: int) -> list[list[Hand]]:
-    """Return the hands in each of the `count` pictures of a folder, in the order of the names.
+    """Return the hands in each of the `count` images of a folder, in the order of the names.
 
     Args:
         python: Interpreter that has MediaPipe.
-        folder: Folder of the pictures.
-        count: Number of pictures.
+        folder: Folder of the images.
+        count: Number of images.
 
     Raises:
         UserError: MediaPipe fails.
@@ -97,7 +97,7 @@ def find_hands(python: pathlib.Path, folder: pathlib.Path, count: int) -> list[l
         if worker.returncode or len(lines) != count:
             stderr.seek(0)
             raise UserError(
-                f"MediaPipe ended after {len(lines)} of {count} pictures: "
+                f"MediaPipe ended after {len(lines)} of {count} images: "
                 f"{check.reason(worker.returncode, stderr.read())}"
             )
     return list(map(json.loads, lines))
@@ -109,9 +109,9 @@ def best_hand(hands: list[Hand], width: int, height: int) -> np.ndarray:
     MediaPipe's order of keypoints is ours.
 
     Args:
-        hands: The hands in a picture, at least one.
-        width: The picture's, pixels.
-        height: The picture's, pixels.
+        hands: The hands in an image, at least one.
+        width: The image's, pixels.
+        height: The image's, pixels.
 
     Returns:
         (21, 3) of x, y in pixels and confidence.
@@ -137,26 +137,26 @@ def main(argv: list[str] | None = None) -> None:
         for entry in entries[split][: options.limit]
     ]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    python, pictures = interpreter(), []
+    python, images = interpreter(), []
     with tempfile.TemporaryDirectory() as folder:
         for index, entry in enumerate(chosen):
             sample = entry.sample()
             image = sample.image()
-            pictures.append((sample.key, image.shape[1], image.shape[0]))
+            images.append((sample.key, image.shape[1], image.shape[0]))
             cv2.imwrite(f"{folder}/{index:08d}.png", image)
-        picture_hands = find_hands(python, pathlib.Path(folder), len(chosen))
+        image_hands = find_hands(python, pathlib.Path(folder), len(chosen))
     keypoints = {
         key: best_hand(hands, width, height)
-        for (key, width, height), hands in zip(pictures, picture_hands)
+        for (key, width, height), hands in zip(images, image_hands)
         if hands
     }
     if not keypoints:
         raise UserError(
-            f"MediaPipe found no hand in the {len(chosen)} pictures of {options.data}: "
+            f"MediaPipe found no hand in the {len(chosen)} images of {options.data}: "
             "nothing was written"
         )
     write_predictions(options.out, f"{SYSTEM} {VERSION}", keypoints)
-    _log.info("%s: a hand in %d of %d pictures", options.out, len(keypoints), len(chosen))
+    _log.info("%s: a hand in %d of %d images", options.out, len(keypoints), len(chosen))
 
 
 if __name__ == "__main__":

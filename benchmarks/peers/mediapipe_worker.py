@@ -2,8 +2,8 @@
 
     python mediapipe_worker.py FOLDER
 
-prints a JSON line for each picture of FOLDER, in the order of the names. A line is a list of hands,
-{"score", "points"}: 21 x [x, y], as shares of the picture's width and height from its left-top
+prints a JSON line for each image of FOLDER, in the order of the names. A line is a list of hands,
+{"score", "points"}: 21 x [x, y], as shares of the image's width and height from its left-top
 corner.
 """
 

@@ -34,8 +34,8 @@ from tests.support.commands import ROOT, Begun, begin, run
 def nets(tmp_path_factory):
     """Return a folder with mini in each engine's form, and two inputs."""
     folder = tmp_path_factory.mktemp("nets")
-    pictures = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 128, 128)).astype(np.float32)
-    jobs.in_process(network.prepare, "mini", folder / "mini", pictures)
+    images = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 128, 128)).astype(np.float32)
+    jobs.in_process(network.prepare, "mini", folder / "mini", images)
     return folder
 
 
@@ -235,19 +235,19 @@ def test_training_is_that_of_the_command(drawn_set):
 
 
 def test_passes_have_as_many_levels_as_they_say(nets):
-    picture = np.full((96, 128, 3), 90, np.uint8)
+    image = np.full((96, 128, 3), 90, np.uint8)
     weights = nets / "mini/weights.caffemodel"
     rows = end_to_end.measure(
         end_to_end.measure_levels,
         "mini",
         "caffe",
         weights,
-        picture,
+        image,
         level_counts=(1, 3, 1000, "paper"),
         least=2,
         seconds=0,
     )
-    pyramid_levels = HandPredictor(weights, "mini", levels="paper").predict(picture).levels
+    pyramid_levels = HandPredictor(weights, "mini", levels="paper").predict(image).levels
     assert [(row["levels"], row["pyramid"]) for row in rows] == [
         (1, False),
         (3, False),
@@ -257,7 +257,7 @@ def test_passes_have_as_many_levels_as_they_say(nets):
 
     def measure_batches(weights):
         function = end_to_end.measure_batches
-        return end_to_end.measure(function, "mini", "caffe", weights, picture, least=1, seconds=0)
+        return end_to_end.measure(function, "mini", "caffe", weights, image, least=1, seconds=0)
 
     rows = measure_batches(weights)
     assert [row["batch"] for row in rows] == [1, 2, 4, 8]
@@ -306,7 +306,7 @@ def test_the_ratios_of_training_by_hand():
 
 def few_jobs(nets, drawn_set, last=None):
     """Return the jobs of a run that takes seconds."""
-    picture = np.full((96, 128, 3), 90, np.uint8)
+    image = np.full((96, 128, 3), 90, np.uint8)
 
     def measure_levels(*level_counts):
         return end_to_end.measure(
@@ -314,7 +314,7 @@ def few_jobs(nets, drawn_set, last=None):
             "mini",
             "caffe",
             nets / "mini/weights.caffemodel",
-            picture,
+            image,
             level_counts=level_counts,
             least=1,
             seconds=0,
@@ -358,8 +358,8 @@ def test_a_run_writes_what_can_be_read_again(nets, drawn_set, tmp_path, monkeypa
         tables.format_value(500 * results["tables"]["network"][0]["median"])
     )
     assert all(len(line) == len(table[0]) for table in printed_tables for line in table)
-    for picture in (tmp_path / "docs/speed.png", tmp_path / "out/bench.png"):
-        assert cv2.imread(str(picture)).std() > 10
+    for figure in (tmp_path / "docs/speed.png", tmp_path / "out/bench.png"):
+        assert cv2.imread(str(figure)).std() > 10
     assert not list(tmp_path.rglob(".*"))
     bench.check_outputs(
         bench.parse_arguments(
@@ -407,7 +407,7 @@ def test_the_document_says_what_the_generator_does():
 
 def test_the_example_hand_takes_no_further_looks():
     """An unsure one would be looked at in four directions, or searched for, and cost twice."""
-    hand = HandPredictor().predict(hands.example_picture())
+    hand = HandPredictor().predict(hands.example_image())
     assert hand.method == "looks" and hand.keypoints[:, 2].mean() > 0.7
 
 

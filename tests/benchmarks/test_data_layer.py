@@ -80,7 +80,7 @@ def test_a_sample_is_stretched_with_its_keypoints(drawn_samples):
 def test_the_command_writes_a_table_and_json(drawn_samples, tmp_path, monkeypatch, capsys):
     """The peer's stand-in makes 10 images/s, 20 with masks of 1 bit, and the same arrays as we."""
 
-    def make_pictures(folder):
+    def make_images(folder):
         for size in data_layer.SIZES:
             write_set(folder / str(size[0]) / "set", drawn_samples[:3])
 
@@ -90,7 +90,7 @@ def test_the_command_writes_a_table_and_json(drawn_samples, tmp_path, monkeypatc
             return {"versions": {"albumentations": "2.0.8"}}
         return {"rate": 20.0 if files.name == "files_1_bit" else 10.0}
 
-    for function in (make_pictures, ask_peer):
+    for function in (make_images, ask_peer):
         monkeypatch.setattr(data_layer, function.__name__, function)
     monkeypatch.setattr(data_layer, "interpreter", lambda: sys.executable)
     monkeypatch.setattr(data_layer, "our_rate", lambda source, variant, seconds: 60.0)
@@ -127,7 +127,7 @@ def test_the_peers_files_hold_masks_of_eight_bits_and_of_one(drawn_samples, tmp_
     monkeypatch.setattr(data_layer.synth, "main", lambda arguments: None)
     entries = [SimpleNamespace(sample=lambda sample=sample: sample) for sample in drawn_samples[:2]]
     monkeypatch.setattr(data_layer.onehand10k, "read_entries", lambda folder, split: entries)
-    data_layer.make_pictures(tmp_path)
+    data_layer.make_images(tmp_path)
     for size in data_layer.SIZES:
         masks = []
         for name, bits in (("files", 8), ("files_1_bit", 1)):

@@ -7,10 +7,10 @@ from benchmarks.folder import DRAWING, ENCODING, LOOKING, READING
 
 
 def test_photographs_have_12_megapixels_and_differ(tmp_path):
-    folder.make_photographs(tmp_path, folder.PICTURES + 1)
+    folder.make_photographs(tmp_path, folder.IMAGES + 1)
     paths = sorted(tmp_path.iterdir())
     contents = [path.read_bytes() for path in paths]
-    assert len(paths) == folder.PICTURES + 1 and len(set(contents)) == folder.PICTURES
+    assert len(paths) == folder.IMAGES + 1 and len(set(contents)) == folder.IMAGES
     photograph = cv2.imread(str(paths[0]))
     assert photograph is not None and photograph.shape == (3000, 4000, 3)
     seconds = folder.step_seconds(paths[:1], levels=1)

@@ -24,8 +24,8 @@ class SlowHandler(http.server.BaseHTTPRequestHandler):
     turn = threading.Lock()
 
     def do_POST(self):
-        picture = self.rfile.read(int(self.headers["Content-Length"]))
-        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+        encoded = self.rfile.read(int(self.headers["Content-Length"]))
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
         with self.turn:
             time.sleep(ANSWER_SECONDS)
         content = json.dumps({"width": image.shape[1]}).encode()

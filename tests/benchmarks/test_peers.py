@@ -1,6 +1,6 @@
 """MediaPipe as a peer, with a stand-in for the module `mediapipe`.
 
-Pictures go to another interpreter and come back as predictions.
+Images go to another interpreter and come back as predictions.
 """
 
 import sys
@@ -14,7 +14,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
 
-# It finds nothing in upright pictures and two hands in others. The second one has the higher score,
+# It finds nothing in upright images and two hands in others. The second one has the higher score,
 # and its keypoint k lies at k/20, k/40.
 STAND_IN = """
 from types import SimpleNamespace as Of
@@ -51,7 +51,7 @@ def stand_in(tmp_path, monkeypatch):
     return put
 
 
-def test_the_most_confident_hand_of_each_picture_in_pixels(drawn_set, stand_in, tmp_path):
+def test_the_most_confident_hand_of_each_image_in_pixels(drawn_set, stand_in, tmp_path):
     stand_in(STAND_IN)
     for _ in range(2):  # it may replace its own file
         mediapipe_hands.main(
@@ -69,7 +69,7 @@ def test_the_most_confident_hand_of_each_picture_in_pixels(drawn_set, stand_in, 
     assert np.allclose(keypoints, expected) and mask is None
 
 
-def test_pictures_arrive_to_the_bit(drawn_set, stand_in, tmp_path):
+def test_images_arrive_to_the_bit(drawn_set, stand_in, tmp_path):
     """The stand-in gives the red and blue sums of the first row back as coordinates."""
     report = "[Of(x=int(image[0, :, 0].sum()), y=int(image[0, :, 2].sum())) for k in range(21)]"
     stand_in(STAND_IN.replace("[Of(x=k / width, y=k / 40) for k in range(21)]", report))
@@ -96,12 +96,12 @@ def test_pictures_arrive_to_the_bit(drawn_set, stand_in, tmp_path):
     [
         (
             "raise ImportError('libGL is missing')",
-            "MediaPipe ended after 0 of 10 pictures: ImportError: libGL is missing",
+            "MediaPipe ended after 0 of 10 images: ImportError: libGL is missing",
         ),
-        (STAND_IN.replace("> image", "!= image"), "MediaPipe found no hand in the 10 pictures"),
+        (STAND_IN.replace("> image", "!= image"), "MediaPipe found no hand in the 10 images"),
         (
             STAND_IN.replace("            return Of", "            raise SystemExit(3)"),
-            "MediaPipe ended after 0 of 10 pictures",
+            "MediaPipe ended after 0 of 10 images",
         ),
     ],
 )

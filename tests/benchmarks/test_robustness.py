@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import robustness
-from benchmarks.robustness import CHANGES, LabelledPicture, measure_moves, table_rows
+from benchmarks.robustness import CHANGES, LabelledImage, measure_moves, table_rows
 from mcc_caffe.core.errors import UserError
 from tests.support.hands import hand, keypoints_at, write_set
 
@@ -23,14 +23,14 @@ def spot():
 
 
 def test_an_answer_that_goes_along_with_the_hand_does_not_move():
-    moves = measure_moves(brightest, [LabelledPicture(spot(), 10.0)] * 2)
+    moves = measure_moves(brightest, [LabelledImage(spot(), 10.0)] * 2)
     assert moves.shape == (len(CHANGES), 2, 21) and not moves.any()
 
 
-def test_an_answer_that_stays_moves_by_what_the_picture_did():
+def test_an_answer_that_stays_moves_by_what_the_image_did():
     """It is at (10, 20), in the mirror image of 64 pixels at 63 - 10 = 53: 43 pixels apart."""
     moves = measure_moves(
-        lambda image: np.tile([10.0, 20.0, 1.0], (21, 1)), [LabelledPicture(spot(), 100.0)]
+        lambda image: np.tile([10.0, 20.0, 1.0], (21, 1)), [LabelledImage(spot(), 100.0)]
     )
     assert np.allclose(moves[:, 0, 0], (0.43, 0.01, 0))
 
@@ -51,15 +51,15 @@ def test_the_command_measures_a_set(tmp_path, capsys, caplog):
     lines = [line.split(" | ") for line in capsys.readouterr().out.strip().splitlines()]
     assert len(lines) == 2 + 2 * len(CHANGES) and lines[2][0] == "| drawn (2)"
     assert lines[2 + len(CHANGES)][1:3] == ["4", "mirrored"]
-    damaged = hand(4, key="4.jpg", image_bytes=b"no picture")
+    damaged = hand(4, key="4.jpg", image_bytes=b"no image")
     some = write_set(tmp_path / "some", [hand(1), unlabelled, damaged])
-    robustness.read_pictures(some, None)
+    robustness.read_images(some, None)
     assert "passed over 1 samples without labelled keypoints" in caplog.text
     assert "passed over 1 unusable samples, the first because of: 00000002_4.jpg: " in caplog.text
     with pytest.raises(
         UserError, match="no sample can be used; the first error is: 00000000_4.jpg: "
     ):
-        robustness.read_pictures(write_set(tmp_path / "damaged", [damaged]), None)
+        robustness.read_images(write_set(tmp_path / "damaged", [damaged]), None)
     empty = write_set(tmp_path / "empty", [unlabelled])
     with pytest.raises(UserError, match="no sample has labelled keypoints"):
         robustness.main([str(empty)])

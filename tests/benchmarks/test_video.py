@@ -49,7 +49,7 @@ def test_a_clip_that_is_too_short_to_be_measured_is_refused(capsys):
 def test_photographs_make_a_still_and_a_moving_clip(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "rendered_clips", lambda frame_count: [])
     cv2.imwrite(str(tmp_path / "hand.jpg"), render_hand(9, 320).image)
-    video.main(["--pictures", str(tmp_path), "--frames", "12", "--out", str(tmp_path / "out")])
+    video.main(["--photographs", str(tmp_path), "--frames", "12", "--out", str(tmp_path / "out")])
     written = json.loads((tmp_path / "out/video.json").read_text())
     clips = ["photographs, still", "photographs, moving"]
     assert list(dict.fromkeys(row["clip"] for row in written["costs"])) == clips
