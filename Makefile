@@ -141,7 +141,7 @@ overfit: caffe  ## overfits 8 images: the proof that the whole chain learns
 	    $(RUN) data_tools.build_lmdb runs/overfit-data/synth runs/overfit-data/lmdb; }
 	@$(call split,ARGS); $(RUN) mcc_caffe.overfit runs/overfit-data/lmdb/train "$${ARGS_WORDS[@]}"
 
-eval: caffe  ## measure WEIGHTS (several allowed) on DATA: tables, curves, worst pictures
+eval: caffe  ## measure WEIGHTS (several allowed) on DATA: tables, curves, worst images
 	@$(call split,WEIGHTS); $(call split,ARGS); \
 	$(RUN) mcc_caffe.evaluate "$$DATA" --variant "$$VARIANT" \
 	    $${WEIGHTS:+--weights "$${WEIGHTS_WORDS[@]}"} "$${ARGS_WORDS[@]}"
@@ -163,7 +163,7 @@ web: setup  ## the page that finds hands live in the browser, at http://127.0.0.
 vendor: setup  ## bring the files of others that the browser loads again, from npm
 	@mcc_caffe/serving/vendor.sh
 
-demo: prototxt  ## from nothing to pictures: prototxts, hands, LMDB, a short training, inference
+demo: prototxt  ## from nothing to drawings: prototxts, hands, LMDB, a short training, inference
 	@$(call split,ARGS); $(RUN) mcc_caffe.demo "$${ARGS_WORDS[@]}"
 
 bench: caffe  ## measure speed beside other engines, to runs/bench; ARGS=--quick: 15 to 25 minutes
