@@ -46,8 +46,8 @@ _MEASURE = """async ([size, repetitions]) => {
     const seconds = [];
     const frameWindow = { x: 0, y: 0, width: 640, height: 480, turn: 0 };
     for (let i = 0; i < repetitions + 3; i += 1) {
-        const { answer, picture } = await window.network.look(window.frame, frameWindow, size);
-        window.frame = picture;
+        const { answer, image } = await window.network.look(window.frame, frameWindow, size);
+        window.frame = image;
         if (i >= 3) seconds.push([answer.seconds.network, answer.seconds.total]);
     }
     return seconds;
