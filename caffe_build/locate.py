@@ -44,7 +44,7 @@ def python_folder(prefix: Path) -> Path:
     Raises:
         PrefixError: `prefix` is no built Caffe.
     """
-    prefix = prefix.expanduser().resolve()
+    prefix = Path(os.path.realpath(prefix.expanduser()))
     for layout in _LAYOUTS:
         if any((prefix / layout / "caffe").glob("_caffe*.so")):
             return prefix / layout

@@ -187,7 +187,7 @@ def choose_source(tree: str | None) -> Package | Tree:
         SourceError: The tree is none of Caffe, or the distribution has no package.
     """
     if tree:
-        root = Path(tree).expanduser().resolve()
+        root = Path(os.path.realpath(Path(tree).expanduser()))
         if not (root / "src" / "caffe" / "proto" / "caffe.proto").is_file():
             raise SourceError(
                 f"CAFFE_SOURCE={tree} is no Caffe source tree: "

@@ -62,7 +62,7 @@ def add_orientation_argument(parser: argparse.ArgumentParser) -> None:
 
 def find_lmdb_folders(folder: Path) -> list[Path]:
     """Return the LMDB sets that `folder` is or that it holds one level down; [] for a source."""
-    folder = folder.resolve()
+    folder = Path(os.path.realpath(folder))
     for candidates in ([folder], sorted(folder.glob("*/"))):
         lmdb_folders = [
             candidate

@@ -312,18 +312,18 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
         UserError: The file does not list an image, lists it or others of its name several times,
             or gives it another size; or two of the images have the same scene.
     """
-    by_path: dict[Path, Scene] = {}
+    by_path: dict[str, Scene] = {}
     by_name: dict[str, list[Scene]] = {}
     all_scenes = read_scenes(path)
     if not _have_box(all_scenes):
         _log.warning("%s has no box around a single hand: no hand is looked for", path)
     for scene in all_scenes:
-        by_path[scene.path.resolve()] = scene
+        by_path[os.path.realpath(scene.path)] = scene
         by_name.setdefault(scene.path.name, []).append(scene)
     scenes: dict[Path, Scene] = {}
     image_path_of_id: dict[str | None, Path] = {}
     for image_path in image_paths:
-        scene = by_path.get(image_path.resolve()) or _scene_of_moved(
+        scene = by_path.get(os.path.realpath(image_path)) or _scene_of_moved(
             path, image_path, by_name.get(image_path.name, [])
         )
         other = image_path_of_id.setdefault(id_text(scene.image_id), image_path)

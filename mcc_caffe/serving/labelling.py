@@ -11,6 +11,7 @@ where another tab has saved since, it is refused and nothing is lost.
 import contextlib
 import functools
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -373,7 +374,7 @@ def open_session(folder: Path, net: LabelNet) -> Iterator[LabelSession]:
     Raises:
         UserError: There are no images, or the folder cannot be written into or is open elsewhere.
     """
-    folder = folder.resolve()  # links to images are relative
+    folder = Path(os.path.realpath(folder))  # links to images are relative
     listed = list_images(folder)
     files = LabelFiles(folder)
     with locked(folder / LABELS_FOLDER / STATE, "labels these images"):

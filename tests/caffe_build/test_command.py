@@ -182,9 +182,12 @@ def test_the_way_back_from_a_named_prefix_is_said(provide, tmp_path, monkeypatch
 
 
 def test_named_prefixes_that_do_not_work_are_one_line(tmp_path):
-    answer = run("caffe_build", env=environment(CAFFE_PREFIX=str(tmp_path)))
-    assert answer.returncode == PrefixError.code
-    assert answer.stderr.count("\n") == 1 and "is no built Caffe" in answer.stderr
+    link_to_itself = tmp_path / "loop"
+    link_to_itself.symlink_to("loop")
+    for prefix in (tmp_path, link_to_itself):
+        answer = run("caffe_build", env=environment(CAFFE_PREFIX=str(prefix)))
+        assert answer.returncode == PrefixError.code
+        assert answer.stderr.count("\n") == 1 and "is no built Caffe" in answer.stderr
     package = tmp_path / "python" / "caffe"
     package.mkdir(parents=True)
     (package / "_caffe.so").touch()

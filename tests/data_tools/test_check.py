@@ -310,12 +310,14 @@ def test_one_lmdb_set_without_masks(tmp_path):
     "source, message",
     [
         ("nowhere", "was not found"),
+        ("loop", "was not found"),
         ("empty", "holds no data set"),
         ("damaged", "is no LMDB, or its start is damaged"),
     ],
 )
 def test_a_set_that_cannot_be_opened_gives_one_line(tmp_path, source, message):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
     write_set(tmp_path / "damaged/train", [hand(0)])
     (tmp_path / "damaged/train/images/data.mdb").write_bytes(b"x" * 10000)
     done = run("data_tools.check", tmp_path / source, "--out", tmp_path / "out")

@@ -273,6 +273,13 @@ def test_an_image_may_be_listed_by_a_name_too_long_for_a_file(tmp_path):
     assert scenes_of_images(path, [image_path])[image_path].image_id == 8
 
 
+def test_a_listed_link_to_itself_hinders_no_other_image(tmp_path):
+    path = listing(tmp_path / "boxes.json", "loop.jpg", "0001.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    image_path = tmp_path / "0001.jpg"
+    assert scenes_of_images(path, [image_path])[image_path].image_id == 8
+
+
 def test_ids_may_be_text_and_a_handbag_is_no_hand(tmp_path):
     (scene,) = read_scenes(boxes_file(tmp_path / "boxes.json", [[10, 20, 30, 40]]))
     assert scene.boxes_ltrb.tolist() == [[10, 20, 40, 60]]

@@ -263,7 +263,13 @@ def test_an_image_that_no_jpeg_can_hold_is_named(folder, net):
 
 
 def test_a_folder_without_images_is_refused(tmp_path, net):
-    for path, message in ((tmp_path, "holds no image"), (tmp_path / "no", "is no folder")):
+    link_to_itself = tmp_path / "loop"
+    link_to_itself.symlink_to("loop")
+    for path, message in (
+        (tmp_path, "holds no image"),
+        (tmp_path / "no", "is no folder"),
+        (link_to_itself, "is no folder"),
+    ):
         with pytest.raises(UserError, match=message), open_session(path, net):
             pass
 
