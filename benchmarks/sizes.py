@@ -367,8 +367,8 @@ def main(argv: list[str] | None = None) -> None:
     contents = {figure: draw(results)}
     setting = (
         f"{describe_setting(options, sample_counts)} A cell is the mean over the seeds, with the "
-        "smallest and the largest. Milliseconds are the median of `HandPredictor.predict` on a "
-        "image of 640 x 480."
+        "smallest and the largest. Milliseconds are the median of `HandPredictor.predict` on "
+        "an image of 640 x 480."
     )
     contents[report] = format_report(results, setting, figure.name).encode()
     report.parent.mkdir(parents=True, exist_ok=True)

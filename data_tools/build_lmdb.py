@@ -327,7 +327,7 @@ def _warn_of_labels(folder: Path, written: WrittenSet) -> None:
         )
     if written.outside_count:
         _log.warning(
-            "%s: %d keypoints lie outside their images and count as missing "
+            "%s: %d keypoints lie outside their source images and count as missing "
             "(data_tools.check lists those more than a pixel outside)",
             folder,
             written.outside_count,

@@ -345,7 +345,7 @@ def test_keypoints_outside_of_their_images_are_counted(layout, tmp_path):
     replace_line(layout, 1, format_label("1.jpg", 160, 120, keypoints))
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
     assert done.returncode == 0
-    assert "keypoints lie outside their images and count as missing" in done.stderr
+    assert "keypoints lie outside their source images and count as missing" in done.stderr
     assert "(data_tools.check lists those more than a pixel outside)" in done.stderr
 
 
