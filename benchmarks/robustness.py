@@ -19,6 +19,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from data_tools.sets import held_out_entries
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import (
     add_network_options,
@@ -31,7 +32,6 @@ from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation.metrics import box_sizes
 from mcc_caffe.evaluation.model_names import short_names
-from mcc_caffe.evaluation.prediction_runner import held_out_entries
 from mcc_caffe.paper import KEYPOINT_COUNT
 from mcc_caffe.predictor import LOOKS, HandPredictor
 

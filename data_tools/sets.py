@@ -108,6 +108,49 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
     }
 
 
+def choose_splits(data_path: Path, names: list[str], wanted: list[str] | None) -> list[str]:
+    """Choose the splits to evaluate on.
+
+    Args:
+        data_path: Path of the set, for messages.
+        names: Names of the set's splits.
+        wanted: Names that the user gave, or None.
+
+    Returns:
+        The wanted splits, each once. Without any: the only split, or else the only one whose name
+        says validation, or else the only one whose name says test.
+
+    Raises:
+        UserError: A wanted split is unknown, or none is wanted and the choice is not clear.
+    """
+    unknown = [name for name in wanted or () if name not in names]
+    if unknown:
+        raise UserError(f"--split {unknown[0]}: {data_path} has {', '.join(names)}")
+    chosen = wanted or (names if len(names) == 1 else readers.held_out_splits(names))
+    if not wanted and len(chosen) != 1:
+        raise UserError(f"{data_path} has the splits {', '.join(names)}: choose with --split")
+    return list(dict.fromkeys(chosen))
+
+
+def held_out_entries(data_path: Path) -> list[Entry]:
+    """Open the samples of a set that no training sees: of its validation or test splits.
+
+    Args:
+        data_path: As `open_sets` takes it. Of a set with a single split all samples are taken.
+
+    Raises:
+        UserError: The set cannot be opened, or none of its splits is for validation or test.
+    """
+    splits = open_sets(data_path)
+    names = list(splits) if len(splits) == 1 else readers.held_out_splits(list(splits))
+    if not names:
+        raise UserError(
+            f"{data_path} has the splits {', '.join(splits)}, none of them for validation or test: "
+            "give the folder of one split"
+        )
+    return [entry for name in names for entry in splits[name]]
+
+
 def list_key_splits(splits: Mapping[str, Sequence[Entry]]) -> list[str]:
     """Return the names with which the keys of a set's samples may begin.
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.build_lmdb import TRAIN, VALIDATION
-from data_tools.sets import open_sets
+from data_tools.sets import choose_splits, open_sets
 from mcc_caffe import evaluate, train
 from mcc_caffe.caffe_io.onnx_model import parameter_shapes
 from mcc_caffe.caffe_io.precision import TRAINING_PRECISION, choose_precision
@@ -53,7 +53,6 @@ from mcc_caffe.evaluation.ablation_report import (
     format_report,
 )
 from mcc_caffe.evaluation.model_names import as_file_name, check_names, short_names
-from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.training_comparison import (
     TEST_HANDS,
     TRAIN_HANDS,

@@ -66,7 +66,6 @@ from mcc_caffe.evaluation.prediction_runner import (
     ModelSpec,
     NetModelSpec,
     SampleId,
-    choose_splits,
     run_models,
 )
 from mcc_caffe.evaluation.predictions_file import PredictionsFile, format_predictions
@@ -492,7 +491,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     key_splits = sets.list_key_splits(records)
     for file in files:
         file.splits = key_splits
-    splits = choose_splits(options.data, list(records), options.split)
+    splits = sets.choose_splits(options.data, list(records), options.split)
     check_split_names(splits)
     sample_ids = [
         SampleId(split, index)

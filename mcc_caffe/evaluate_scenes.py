@@ -46,7 +46,6 @@ from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.core.output_checks import check_folder, check_own_results, check_target
 from mcc_caffe.evaluation.evaluation_report import RESULTS, to_json
 from mcc_caffe.evaluation.model_names import check_names, short_names
-from mcc_caffe.evaluation.prediction_runner import held_out_entries
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import (
     PresenceNumbers,
@@ -372,7 +371,7 @@ def _open_images(options: argparse.Namespace) -> _Images:
     readable_scenes = _keep_readable(scenes, Scene.read_upright_image)
     listed_images = _find_images(options.without_hands)
     without_hands = _keep_readable(listed_images, read_image)
-    entries = [entry for folder in options.with_hands for entry in held_out_entries(folder)]
+    entries = [entry for folder in options.with_hands for entry in sets.held_out_entries(folder)]
     hands = _keep_readable(entries, _read_hand)
     total_count = len(scenes) + len(listed_images) + len(entries)
     return _Images(scenes, readable_scenes, without_hands, hands, total_count)

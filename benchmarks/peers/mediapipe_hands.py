@@ -28,7 +28,6 @@ from mcc_caffe.core.commands import command_parser, positive_int, progress_bar, 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import starts_with
 from mcc_caffe.core.output_checks import check_output
-from mcc_caffe.evaluation.prediction_runner import choose_splits
 from mcc_caffe.evaluation.predictions_file import write_predictions
 from mcc_caffe.paper import KEYPOINT_COUNT
 
@@ -133,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     entries = sets.open_sets(options.data)
     chosen = [
         entry
-        for split in choose_splits(options.data, list(entries), options.split)
+        for split in sets.choose_splits(options.data, list(entries), options.split)
         for entry in entries[split][: options.limit]
     ]
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,6 @@ import cv2
 import numpy as np
 
 from data_tools import sets
-from data_tools.readers import held_out_splits
-from data_tools.readers.base import Entry
 from data_tools.readers.shared import sample_orientation
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.commands import progress_bar
@@ -235,49 +233,6 @@ _worker_evaluator = functools.cache(_Evaluator)
 def _evaluate_in_worker(job: EvaluationJob, sample_id: SampleId) -> EvaluatedSample:
     """Evaluate a sample in a process of a pool."""
     return _worker_evaluator(job).evaluate(sample_id)
-
-
-def choose_splits(data_path: pathlib.Path, names: list[str], wanted: list[str] | None) -> list[str]:
-    """Choose the splits to evaluate on.
-
-    Args:
-        data_path: Path of the set, for messages.
-        names: Names of the set's splits.
-        wanted: Names that the user gave, or None.
-
-    Returns:
-        The wanted splits, each once. Without any: the only split, or else the only one whose name
-        says validation, or else the only one whose name says test.
-
-    Raises:
-        UserError: A wanted split is unknown, or none is wanted and the choice is not clear.
-    """
-    unknown = [name for name in wanted or () if name not in names]
-    if unknown:
-        raise UserError(f"--split {unknown[0]}: {data_path} has {', '.join(names)}")
-    chosen = wanted or (names if len(names) == 1 else held_out_splits(names))
-    if not wanted and len(chosen) != 1:
-        raise UserError(f"{data_path} has the splits {', '.join(names)}: choose with --split")
-    return list(dict.fromkeys(chosen))
-
-
-def held_out_entries(data_path: pathlib.Path) -> list[Entry]:
-    """Open the samples of a set that no training sees: of its validation or test splits.
-
-    Args:
-        data_path: As `sets.open_sets` takes it. Of a set with a single split all samples are taken.
-
-    Raises:
-        UserError: The set cannot be opened, or none of its splits is for validation or test.
-    """
-    splits = sets.open_sets(data_path)
-    names = list(splits) if len(splits) == 1 else held_out_splits(list(splits))
-    if not names:
-        raise UserError(
-            f"{data_path} has the splits {', '.join(splits)}, none of them for validation or test: "
-            "give the folder of one split"
-        )
-    return [entry for name in names for entry in splits[name]]
 
 
 def run_models(

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
+from data_tools.sets import held_out_entries
 from mcc_caffe import evaluate, evaluate_scenes
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.onnx_model import count_multiply_adds
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.evaluation.prediction_runner import held_out_entries
 from mcc_caffe.evaluation.scene_runner import CountingEngine
 from mcc_caffe.inference.reports import POINT_COLUMNS
 from mcc_caffe.predictor import HandPredictor

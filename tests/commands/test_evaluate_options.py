@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from data_tools.readers.onehand10k import format_label
+from data_tools.sets import choose_splits
 from mcc_caffe import evaluate
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation import prediction_runner
 from mcc_caffe.evaluation.model_names import as_file_name, short_names
-from mcc_caffe.evaluation.prediction_runner import choose_splits
 from tests.support.commands import run
 from tests.support.evaluate_command import numbers, perfect_image, random_net, rows
 from tests.support.hands import hand, turned_jpeg, write_layout
