@@ -29,7 +29,7 @@ import numpy as np
 
 from data_tools import sets
 from mcc_caffe.caffe_io.default_weights import default_weights
-from mcc_caffe.caffe_io.nets import find_deploy_net
+from mcc_caffe.caffe_io.nets import find_deploy_net, has_pose_stage
 from mcc_caffe.caffe_io.precision import FLOAT32, warn_of_rounding
 from mcc_caffe.caffe_io.pycaffe import set_threads
 from mcc_caffe.caffe_io.weights import describe
@@ -57,7 +57,12 @@ from mcc_caffe.evaluation.evaluation_report import (
     worst_tiles,
 )
 from mcc_caffe.evaluation.model_names import as_file_name, check_names, short_names
-from mcc_caffe.evaluation.model_scores import CURVE_THRESHOLDS, ModelScores, score_model
+from mcc_caffe.evaluation.model_scores import (
+    CURVE_THRESHOLDS,
+    ModelScores,
+    SetNumbers,
+    score_model,
+)
 from mcc_caffe.evaluation.pck_figures import draw_groups, draw_sets
 from mcc_caffe.evaluation.prediction_runner import (
     EvaluatedSample,
@@ -89,9 +94,10 @@ class SplitSize(TypedDict):
 
 
 class Results(TypedDict):
-    """The content of results.json."""
+    """The content of results.json; `orientation` is what --orientation says."""
 
     data: str
+    orientation: str
     sets: dict[str, SplitSize]
     curve_thresholds: list[float]
     models: list[ModelResults]
@@ -170,8 +176,9 @@ def _add_model_arguments(group: argparse._ArgumentGroup) -> None:
 
 def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
     """Add the options that say how thoroughly a network looks for the hand."""
-    add_levels_option(group)
-    group.add_argument(
+    levels_or_looks = group.add_mutually_exclusive_group()
+    add_levels_option(levels_or_looks)
+    levels_or_looks.add_argument(
         "--looks",
         type=int,
         choices=LOOKS,
@@ -324,21 +331,27 @@ def describe_model(model_spec: ModelSpec) -> ModelResults:
     if isinstance(model_spec, FileModelSpec):
         return {"name": model_spec.name, "predictions": str(model_spec.path)}
     weights = describe(model_spec.weights)
-    options = model_spec.levels, model_spec.looks
+    levels, looks = model_spec.levels, model_spec.looks
+    if not has_pose_stage(model_spec.prototxt):
+        levels, looks = 1, None  # its mask is that of a single pass, whatever the options say
     return {
         "name": model_spec.name,
         "weights": weights,
         "net": str(model_spec.prototxt),
         "engine": engine_title(model_spec.engine, model_spec.precision),
-        "levels": model_spec.levels,
-        "looks": choose_look_count(*options),
-        "search": searches_after_looks(*options, read_calibration(weights)),
+        "levels": levels,
+        "looks": choose_look_count(levels, looks),
+        "search": searches_after_looks(levels, looks, read_calibration(weights)),
     }
 
 
-def _log_model(model_spec: ModelSpec) -> None:
-    """Log in one line which model is measured and what is known of its weights."""
-    facts: dict[str, Any] = {**describe_model(model_spec)}
+def _log_model(description: ModelResults) -> None:
+    """Log in one line which model is measured and what is known of its weights.
+
+    Args:
+        description: What `describe_model` says of it.
+    """
+    facts: dict[str, Any] = {**description}
     facts = {**facts.pop("weights", {}), **facts}
     name = facts.pop("name")
     known = ", ".join(f"{key} {value}" for key, value in facts.items() if value is not None)
@@ -463,17 +476,13 @@ def _warn_of_turned(samples: Sequence[EvaluatedSample]) -> None:
         )
 
 
-def _describe_results(
-    model_spec: ModelSpec,
-    scores: ModelScores,
-    samples: Sequence[EvaluatedSample],
-    thresholds: Sequence[float],
-) -> ModelResults:
-    """Return what results.json says of a model: what it is, and its numbers in each split."""
-    numbers = {
+def _summarise_splits(
+    scores: ModelScores, samples: Sequence[EvaluatedSample], thresholds: Sequence[float]
+) -> dict[str, SetNumbers]:
+    """Return a model's numbers in each split, as results.json has them."""
+    return {
         split: part.summarise(thresholds) for split, part in split_scores(scores, samples).items()
     }
-    return {**describe_model(model_spec), "sets": numbers}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -483,14 +492,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--out {options.out} is a file: give a folder")
     check_folder(options.out)
     set_threads(1)  # the order of a sum, and so its last digit, may depend on their number
-    files = [PredictionsFile(path, set_path=options.data) for path in options.predictions]
-    model_specs = make_model_specs(options, files)
-    check_out(options.out, model_specs)
     upright = options.orientation == sets.UPRIGHT
     records = sets.open_sets(options.data, upright=upright)
     key_splits = sets.list_key_splits(records)
-    for file in files:
-        file.splits = key_splits
+    files = [
+        PredictionsFile(path, splits=key_splits, set_path=options.data)
+        for path in options.predictions
+    ]
+    model_specs = make_model_specs(options, files)
+    check_out(options.out, model_specs)
     splits = sets.choose_splits(options.data, list(records), options.split)
     check_split_names(splits)
     sample_ids = [
@@ -500,8 +510,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     check_predictions_fit(files, records, sample_ids)
     processes = options.processes or (len(os.sched_getaffinity(0)) if options.gpu is None else 1)
-    for model_spec in model_specs:
-        _log_model(model_spec)
+    descriptions = [describe_model(model_spec) for model_spec in model_specs]
+    for description in descriptions:
+        _log_model(description)
 
     job = EvaluationJob(options.data, model_specs, upright)
     samples = run_models(job, sample_ids, processes)
@@ -512,14 +523,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     evaluated_counts = Counter(sample.id.split for sample in samples)
     results: Results = {
         "data": str(options.data),
+        "orientation": options.orientation,
         "sets": {
             split: {"samples": len(records[split]), "evaluated": evaluated_counts[split]}
             for split in splits
         },
         "curve_thresholds": CURVE_THRESHOLDS.tolist(),
         "models": [
-            _describe_results(model_spec, scores[model_spec.name], samples, options.thresholds)
-            for model_spec in model_specs
+            {
+                **description,
+                "sets": _summarise_splits(scores[description["name"]], samples, options.thresholds),
+            }
+            for description in descriptions
         ],
     }
     write_results(

@@ -102,7 +102,8 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="COCO file of boxes around the images' hands; look there, and only there",
     )
-    add(
+    levels_or_looks = group.add_mutually_exclusive_group()
+    levels_or_looks.add_argument(
         "--looks",
         type=int,
         choices=LOOKS,
@@ -112,7 +113,7 @@ def _add_search_arguments(group: argparse._ArgumentGroup) -> None:
         "video's hand is followed unless --looks or --levels is given: then they look at every "
         "frame",
     )
-    add_levels_option(group)
+    add_levels_option(levels_or_looks)
     add(
         "--threshold",
         type=finite_number,

@@ -8,7 +8,14 @@ from mcc_caffe.caffe_io.weights import file_shapes
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.shipped_files import require_shipped
-from mcc_caffe.paper import ABLATION_OF_STAGE, ABLATIONS, IMAGE_BLOB, file_suffix
+from mcc_caffe.paper import (
+    ABLATION_OF_STAGE,
+    ABLATIONS,
+    IMAGE_BLOB,
+    LAST_STAGE,
+    file_suffix,
+    stage_blob,
+)
 
 
 def find_deploy_net(weights: Path, variant: str, without: str | None = None) -> Path:
@@ -67,3 +74,16 @@ def read_deploy_net(prototxt: str | Path) -> Any:
             "give a deploy net"
         )
     return net
+
+
+def has_pose_stage(prototxt: str | Path) -> bool:
+    """Tell whether a deploy net has the last pose stage, whose heatmaps are its answer.
+
+    Args:
+        prototxt: As `read_deploy_net` takes it.
+
+    Raises:
+        UserError: As `read_deploy_net` raises it.
+    """
+    heatmaps = stage_blob(LAST_STAGE)
+    return any(heatmaps in layer.top for layer in read_deploy_net(prototxt).layer)

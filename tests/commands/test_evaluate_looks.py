@@ -32,11 +32,10 @@ def test_looks_are_measured_and_written_down(two_sets, tmp_path):
     assert keypoints.shape == (2, 21, 3) and np.isfinite(keypoints).all()
 
 
-def test_looks_and_levels_exclude_each_other(two_sets, tmp_path):
-    options = ["--looks", "2", "--levels", "2", "--out", str(tmp_path / "out")]
-    with pytest.raises(UserError, match="looks=2 and levels=2 exclude each other"):
-        evaluate.main([str(two_sets), *options])
-    assert not (tmp_path / "out").exists()
+def test_looks_and_levels_exclude_each_other(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(["set", "--looks", "2", "--levels", "2"])
+    assert "argument --levels: not allowed with argument --looks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -55,6 +54,17 @@ def test_the_results_say_whether_images_are_searched(
     (model_spec,) = evaluate.make_model_specs(evaluate.parse_arguments(words), [])
     described = evaluate.describe_model(model_spec)
     assert (described["looks"], described["search"]) == (looks, is_searched)
+
+
+@pytest.mark.parametrize("options", [[], ["--looks", "2"], ["--levels", "paper"]])
+def test_a_net_without_pose_stage_takes_one_level(options, two_sets, tmp_path, caplog):
+    """Whatever the options say, as the predictor does."""
+    command = [str(two_sets), "--without", "pose", *options, "--limit", "1", "--processes", "1"]
+    caplog.set_level("INFO")
+    evaluate.main([*command, "--out", str(tmp_path)])
+    (model,) = json.loads((tmp_path / "results.json").read_text())["models"]
+    assert (model["levels"], model["looks"], model["search"]) == (1, None, False)
+    assert ", engine caffe, levels 1, search False" in caplog.text
 
 
 @pytest.fixture

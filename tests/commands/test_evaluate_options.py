@@ -189,6 +189,8 @@ def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):
         (source / "Test/label_joint.txt").write_text(format_label("1.jpg", *size, points))
         out = str(tmp_path / orientation)
         evaluate.main([*command, "--out", out, "--orientation", orientation])
+        results = json.loads((tmp_path / orientation / "results.json").read_text())
+        assert results["orientation"] == orientation
     assert caplog.text.count("1 images have an EXIF orientation") == 1
     # As stored, the image ends at y = 19, and 10 of the labels lie outside.
     assert [int(row["keypoints"]) for name in ("stored", "upright")

@@ -94,7 +94,7 @@ def test_no_format_lists_a_hand_that_is_not_there(form, name, ending, photos, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--looks", 2, "--levels", 3], "looks=2 and levels=3 exclude each other"),
+        (["--looks", 2, "--levels", 3], "--levels: not allowed with argument --looks"),
         (["--looks", 3], "invalid choice: 3"),
         (["--hands", "all", "--levels", 1], "--hands all goes without --levels, --looks"),
         (["--boxes", "absent.json"], "absent.json"),
