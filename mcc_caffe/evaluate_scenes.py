@@ -22,6 +22,7 @@ cannot be read are named, left out and counted there.
 """
 
 import argparse
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,6 @@ from mcc_caffe.evaluation.model_names import check_names, short_names
 from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
 from mcc_caffe.evaluation.scene_scores import (
     PresenceNumbers,
-    SceneAnswer,
     SceneNumbers,
     summarise_presence,
     summarise_scenes,
@@ -255,6 +255,13 @@ class Presence(NamedTuple):
             f"{sum(self.hand_counts)} in all."
         )
 
+    def results(self) -> dict[str, Any]:
+        """Return what results.json says of it."""
+        return {
+            "ways": {name: way._asdict() for name, way in self.ways.items()},
+            "hands_of_search": sum(self.hand_counts),
+        }
+
 
 def measure_presence(
     predictor: HandPredictor, images: Sequence[Path], entries: Sequence[Entry], score: float
@@ -262,20 +269,20 @@ def measure_presence(
     """Look at images in every way.
 
     Args:
-        predictor: Finds the hands. Its levels and looks are changed.
+        predictor: Finds the hands; a copy of it takes each way.
         images: Images without a hand.
         entries: Labelled hands.
         score: From which an answer is a hand.
     """
+    predictor.require_pose()
     answers = {name: _WayAnswers([], [], []) for name, _, _ in _WAYS}
+    predictors = {name: copy.copy(predictor) for name in answers}
+    for name, levels, looks in _WAYS:
+        predictors[name].levels, predictors[name].looks = levels, looks
 
     def poses(image: np.ndarray) -> list[tuple[_WayAnswers, HandPose]]:
-        pairs = []
-        for name, predictor.levels, predictor.looks in _WAYS:
-            pairs.append((answers[name], predictor.predict(image)))
-        return pairs
+        return [(answers[name], predictors[name].predict(image)) for name in answers]
 
-    predictor.require_pose()
     hand_counts = []
     for path in progress_bar(images, unit="img"):
         image = read_image(path)
@@ -407,28 +414,6 @@ def _open_predictors(
     return predictors
 
 
-def _measure_images_without_hands(
-    model: dict[str, Any], predictor: HandPredictor, images: _Images, score: float
-) -> None:
-    """Print what a network says of images without hands, and add it to the network's results."""
-    presence = measure_presence(predictor, images.without_hands, images.hands, score)
-    model["ways"] = {name: way._asdict() for name, way in presence.ways.items()}
-    model["hands_of_search"] = sum(presence.hand_counts)
-    print(f"{model['name']}, {len(images.without_hands)} images without hands:\n")
-    print(f"{presence.text(score)}\n")
-
-
-def _compare_in_scenes(
-    models: Sequence[dict[str, Any]], answers: Sequence[Sequence[SceneAnswer]]
-) -> None:
-    """Print the table of all models' answers to the scenes, and add the numbers to the models."""
-    numbers = [summarise_scenes(model_answers) for model_answers in answers]
-    for model, model_numbers in zip(models, numbers):
-        model["scenes"] = model_numbers._asdict()
-    print(f"{len(answers[0])} images, hands by their share of the image's width, means:\n")
-    print(scenes_table({model["name"]: own for model, own in zip(models, numbers)}))
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
@@ -447,7 +432,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     if images.without_hands:
         for model, predictor in zip(models, predictors):
-            _measure_images_without_hands(model, predictor, images, options.score)
+            presence = measure_presence(
+                predictor, images.without_hands, images.hands, options.score
+            )
+            model.update(presence.results())
+            print(f"{model['name']}, {len(images.without_hands)} images without hands:\n")
+            print(f"{presence.text(options.score)}\n")
     models += [
         {"name": name, "predictions": str(path)}
         for name, path in zip(names[len(predictors) :], options.predictions)
@@ -457,7 +447,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             search_scenes(predictor, images.readable_scenes, options.score)
             for predictor in predictors
         ]
-        _compare_in_scenes(models, [*own_answers, *other_answers])
+        numbers = [summarise_scenes(answers) for answers in [*own_answers, *other_answers]]
+        for model, model_numbers in zip(models, numbers):
+            model["scenes"] = model_numbers._asdict()
+        count = len(images.readable_scenes)
+        print(f"{count} images, hands by their share of the image's width, means:\n")
+        print(scenes_table(dict(zip(names, numbers))))
     results = {
         "score_threshold": options.score,
         "scenes": str(options.scenes) if options.scenes else None,

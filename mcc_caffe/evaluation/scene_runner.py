@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,20 @@ from mcc_caffe.inference.scene_files import Scene
 from mcc_caffe.predictor import HandPredictor
 
 _ROUNDING = 2.0  # pixels by which a box of whole pixels may differ from the keypoints' own
+
+
+class Detection(NamedTuple):
+    """A hand that was found in a scene.
+
+    Attributes:
+        keypoints: (21, 3) of x, y in pixels and confidence; zeros where there are none.
+        score: How sure it is that this is a hand.
+        box_ltrb: (4,) of left, top, right, bottom around the hand.
+    """
+
+    keypoints: np.ndarray
+    score: float
+    box_ltrb: np.ndarray
 
 
 class CountingEngine:
@@ -116,14 +131,13 @@ def search_scene(
     before, start = sum(counter.passes for counter in counters), time.perf_counter()
     hands = predictor.predict_all(image, score_threshold=score_threshold)
     seconds = time.perf_counter() - start
-    keypoints = [hand.keypoints for hand in hands if hand.keypoints is not None]
+    detections = []
+    for hand in hands:
+        assert hand.keypoints is not None and hand.score is not None  # a search needs a pose stage
+        box = enlarged_box(hand.keypoints) if hand.detected_box is None else hand.detected_box
+        detections.append(Detection(hand.keypoints, hand.score, box))
     return compare(
-        keypoints,
-        [hand.score for hand in hands if hand.score is not None],
-        [
-            enlarged_box(points) if hand.detected_box is None else hand.detected_box
-            for hand, points in zip(hands, keypoints)
-        ],
+        detections,
         scene,
         width=image.shape[1],
         passes=sum(counter.passes for counter in counters) - before,
@@ -132,9 +146,7 @@ def search_scene(
 
 
 def compare(
-    keypoints: Sequence[np.ndarray],
-    scores: Sequence[float],
-    boxes: Sequence[np.ndarray],
+    detections: Sequence[Detection],
     scene: Scene,
     *,
     width: int,
@@ -144,15 +156,15 @@ def compare(
     """Compare the hands that were found in a scene with the drawn ones.
 
     Args:
-        keypoints: (21, 3) of each hand, the most confident first.
-        scores: The score of each hand.
-        boxes: (4,) of left, top, right, bottom around each hand.
+        detections: The hands that were found, the most confident first.
         scene: The image and its hands.
         width: The image's width in pixels.
         passes: What the search cost, in single passes of the net.
         seconds: What it took.
     """
+    boxes = [detection.box_ltrb for detection in detections]
     is_detected, is_right = match_hands(boxes, scene.boxes_ltrb)
+    keypoints = [detection.keypoints for detection in detections]
     matches = match_keypoints(keypoints, scene.boxes_ltrb, scene.keypoints)
     in_crowd = find_in_crowds(boxes, scene.crowds_ltrb)
     return SceneAnswer(
@@ -160,7 +172,7 @@ def compare(
         sizes=(scene.boxes_ltrb[:, 2:] - scene.boxes_ltrb[:, :2]).max(axis=1, initial=0) / width,
         is_right=is_right,
         is_counted=is_right | ~in_crowd,
-        scores=np.array(scores, float),
+        scores=np.array([detection.score for detection in detections], float),
         keypoints=matches._replace(is_counted=matches.is_counted & (matches.is_right | ~in_crowd)),
         passes=passes,
         seconds=seconds,
@@ -200,20 +212,18 @@ def compare_file(
         result = result or ReadImage("", True, [])
         hands = [hand for hand in result.hands if hand.has_keypoints or hand.box_ltrb is not None]
         hands.sort(key=lambda hand: -hand.score)
-        keypoints = [complete_keypoints(hand.keypoints) for hand in hands]
-        answers.append(
-            compare(
-                keypoints,
-                [hand.score for hand in hands],
-                [
-                    _choose_box(hand, points, is_own=result.is_own)
-                    for hand, points in zip(hands, keypoints)
-                ],
-                scene,
-                width=scene.read_size()[0],
-            )
-        )
+        detections = [_make_detection(hand, is_own=result.is_own) for hand in hands]
+        answers.append(compare(detections, scene, width=scene.read_size()[0]))
     return answers
+
+
+def _make_detection(hand: ReadHand, *, is_own: bool) -> Detection:
+    """Return a hand that was read, its keypoints complete and with a box.
+
+    `_choose_box` takes the same arguments.
+    """
+    keypoints = complete_keypoints(hand.keypoints)
+    return Detection(keypoints, hand.score, _choose_box(hand, keypoints, is_own=is_own))
 
 
 def _choose_box(hand: ReadHand, keypoints: np.ndarray, *, is_own: bool) -> np.ndarray:
