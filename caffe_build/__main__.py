@@ -170,7 +170,7 @@ def _from_cache(
     linked_options = build.options_of(linked) if linked else options.CPU
     # A build from a CAFFE_SOURCE, or with CUDA, stays in use when that is not named again. --gpu 1
     # looks at the machine anew.
-    keep = gpu is None or gpu == 0 and not linked_options.toolkit
+    keep = gpu is None or (gpu == 0 and not linked_options.toolkit)
     if linked and not tree and keep and build.is_current(linked) and build.is_usable(linked):
         return _Choice(linked, linked_options.name, remembered)
     caffe_source = _choose_source(tree, remembered, linked)

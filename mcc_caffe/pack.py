@@ -113,19 +113,20 @@ def make_metadata(
     Raises:
         UserError: The net is none of ours.
     """
-    match = NET_NAME.fullmatch(net)
-    if not match:
+    net_match = NET_NAME.fullmatch(net)
+    if not net_match:
         raise UserError(
             f"{path} holds the net {net!r}: "
             "only those of prototxt/ are packed, whose names begin with MCC_"
         )
-    net_name, variant = match.groups()
+    net_name, variant = net_match.groups()
     names = (path.stem, path.resolve().stem)  # a link may have any name
-    iterations = next(filter(None, (re.search(r"_iter_(\d+)$", name) for name in names)), None)
+    iteration_matches = (re.search(r"_iter_(\d+)$", name) for name in names)
+    iteration_match = next(filter(None, iteration_matches), None)
     metadata = {
         "variant": variant,
         "net": net_name,
-        "iterations": iterations and int(iterations[1]),
+        "iterations": int(iteration_match[1]) if iteration_match else None,
         "data": data or shorten_source(_run_source(path)),
         "date": datetime.date.fromtimestamp(path.stat().st_mtime).isoformat(),
     }

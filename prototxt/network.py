@@ -40,7 +40,7 @@ from mcc_caffe.paper import (
 
 POOLING = None
 # VGG-19's 3x3 convolutions up to conv5_2: (name, channels).
-TRUNK = (
+VGG_LAYERS = (
     ("conv1_1", 64),
     ("conv1_2", 64),
     POOLING,
@@ -105,7 +105,7 @@ def relu(net: NetSpec, variant: Variant, blob: str) -> str:
 def vgg_layers(net: NetSpec, variant: Variant, image: str) -> str:
     """Add VGG-19's layers, image -> 512 channels at stride 8; return their blob's name."""
     blob, poolings = image, 0
-    for layer in TRUNK:
+    for layer in VGG_LAYERS:
         if layer is POOLING:
             poolings += 1
             name = f"pool{poolings}_stage1"

@@ -85,6 +85,7 @@ def solver(
         *policies[kind],
         ("max_iter", schedule.max_iter, "section 3.3"),
         ("momentum", schedule.momentum, "section 3.3"),
+        *([("momentum2", 0.999, "Adam's usual value")] if schedule.type == "Adam" else []),
         ("weight_decay", schedule.weight_decay, "not in the paper; the release's"),
         ("snapshot", schedule.snapshot, "not in the paper"),
         (
@@ -95,9 +96,6 @@ def solver(
         ("random_seed", 0, "the same start every time"),
         ("display", 0, "mcc_caffe.train shows the progress"),
     ]
-    if schedule.type == "Adam":
-        fields = [field for field, *_ in lines]
-        lines.insert(fields.index("momentum") + 1, ("momentum2", 0.999, "Adam's usual value"))
     text = HEADER
     for field, value, reason in lines:
         reason = REASONS.get((kind or variant.name, field), reason)

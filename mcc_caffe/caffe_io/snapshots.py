@@ -215,12 +215,12 @@ def read_state(path: str | Path) -> SolverState:
     message = read_binary("SolverState", path)
     blobs = _learned_shapes(model, shapes)
     histories = [tuple(blob.shape.dim) for blob in message.history]
-    # Caffe writes all of them, the current step last.
     if min(message.iter, message.current_step) < 0:
         raise UserError(
             f"{path} is damaged: it is at iteration {message.iter} and step "
             f"{message.current_step}; resume from another snapshot"
         )
+    # Caffe writes all of them, the current step last.
     if not (message.HasField("iter") and message.HasField("current_step") and histories):
         raise UserError(
             f"{path} is no complete SolverState file ({path.stat().st_size} bytes): "

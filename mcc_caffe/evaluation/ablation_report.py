@@ -118,6 +118,17 @@ class Difference(NamedTuple):
     margin: float
     p: float
 
+    @property
+    def verdict(self) -> str:
+        """HELD, REVERSED or UNDECIDED.
+
+        HELD where the full network is better and chance alone would give such a difference more
+        seldom than SIGNIFICANCE, REVERSED where it is so much worse.
+        """
+        if not self.p < SIGNIFICANCE:
+            return UNDECIDED
+        return HELD if self.mean > 0 else REVERSED
+
 
 class FigureNames(NamedTuple):
     """File names of a set's two figures."""
@@ -161,19 +172,6 @@ def compare(full_values: Sequence[float], ablated_values: Sequence[float]) -> Di
     return Difference(mean, float(high - low) / 2, float(test.pvalue))
 
 
-def decide(full_values: Sequence[float], ablated_values: Sequence[float]) -> str:
-    """Return the verdict on a claim from the values of two networks, one for each seed.
-
-    Returns:
-        HELD where the full network is better and chance alone would give such a difference more
-        seldom than SIGNIFICANCE, REVERSED where it is so much worse, else UNDECIDED.
-    """
-    difference = compare(full_values, ablated_values)
-    if not difference.p < SIGNIFICANCE:
-        return UNDECIDED
-    return HELD if difference.mean > 0 else REVERSED
-
-
 def collect_measures(
     results: Sequence[TrainingResult], network: str, output: Output
 ) -> dict[str, list[float]]:
@@ -205,7 +203,7 @@ def _answer_on_set(measured_set: MeasuredSet, claim: Claim) -> str:
         else f" ± {difference.margin:.{digits}f}, p = {difference.p:.3g}"
     )
     return (
-        f"{decide(full_values, ablated_values)} on {measured_set.name} ({measure} "
+        f"{difference.verdict} on {measured_set.name} ({measure} "
         f"{np.mean(full_values):.{digits}f} of the full net, "
         f"{np.mean(ablated_values):.{digits}f} {claim.ablated}: a difference of "
         f"{difference.mean:+.{digits}f}{chance})"
@@ -264,7 +262,7 @@ def _claim_table(results: Sequence[TrainingResult], claim: Claim) -> str:
             ),
         ],
         ["p", *("-" if np.isnan(value.p) else f"{value.p:.3g}" for value in differences.values())],
-        ["claim", *(decide(full[name], ablated[name]) for name in full)],
+        ["claim", *(value.verdict for value in differences.values())],
     ]
     return markdown_table(["net", *full], rows)
 

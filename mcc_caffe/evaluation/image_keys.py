@@ -152,7 +152,9 @@ def _may_be_unnamed(
             and whose images often lie in folders that other systems do not name.
     """
     may_be_split = not splits or text in splits
-    return has_id and may_be_split if folders else has_id or may_be_split
+    if folders:
+        return has_id and may_be_split
+    return has_id or may_be_split
 
 
 def _match_folders(text: str, folders: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

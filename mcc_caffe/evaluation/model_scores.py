@@ -189,20 +189,15 @@ class ModelScores:
         undefined = np.full(len(self.box_sizes), np.nan)
         ious = undefined if self.ious is None else self.ious
         pck_columns = [f"pck_{threshold:g}" for threshold in thresholds]
+        names = ["box_px", "keypoints", "predicted", *pck_columns]
+        names += ["mean_error_px", "confidence", "iou", "error"]
+        columns = dict.fromkeys(names, undefined) | {"iou": ious, "error": 1 - ious}
         if self.distances is None or self.confidences is None:
-            empty = (
-                "box_px",
-                "keypoints",
-                "predicted",
-                *pck_columns,
-                "mean_error_px",
-                "confidence",
-            )
-            return {**dict.fromkeys(empty, undefined), "iou": ious, "error": 1 - ious}
+            return columns
         scaled_distances = self.distances / self.box_sizes[:, None]
         measured = ~np.isnan(scaled_distances)
         labelled, predicted = ~np.isnan(self.distances), np.isfinite(self.distances)
-        return {
+        return columns | {
             "box_px": np.where(labelled.any(axis=1), self.box_sizes, np.nan),
             "keypoints": labelled.sum(axis=1),
             "predicted": predicted.sum(axis=1),
@@ -212,7 +207,6 @@ class ModelScores:
             },
             "mean_error_px": _row_means(self.distances, predicted),
             "confidence": self.confidences,
-            "iou": ious,
             "error": _row_means(np.minimum(scaled_distances, 1), measured),
         }
 

@@ -30,7 +30,6 @@ from mcc_caffe.evaluation.ablation_report import (
     TrainingResult,
     answer_claim,
     compare,
-    decide,
     format_report,
 )
 from tests.support.commands import ROOT, Begun, begin, run, start, wait_for
@@ -57,7 +56,7 @@ NETS = ("full", "without_mask", "without_pose")
     ],
 )
 def test_a_claim_is_decided_where_chance_gives_such_pairs_seldom(full, ablated, expected):
-    assert decide(full, ablated) == expected
+    assert compare(full, ablated).verdict == expected
 
 
 def test_a_difference_has_its_interval_and_p():

@@ -276,6 +276,17 @@ def test_damaged_weights_give_one_line(change, message, small, tmp_path):
     )
 
 
+def test_weights_with_a_damaged_shape_are_refused(small, tmp_path):
+    """NumPy reads the smaller array, and so not as far as to the checksum behind it."""
+    content = small.read_bytes()
+    shape = b"(128, 128, 3, 3)"
+    assert shape in content
+    path = tmp_path / "damaged.npz"
+    path.write_bytes(content.replace(shape, b"(120, 128, 3, 3)", 1))
+    with pytest.raises(UserError, match="damaged.npz is no whole file.*npy is damaged"):
+        packed_weights.read(path)
+
+
 def test_another_npz_file_is_refused(tmp_path):
     path = tmp_path / "other.npz"
     np.savez(path, numbers=np.arange(3))
