@@ -1,4 +1,4 @@
-"""Opens a data set of any kind, for the commands that look at its samples.
+"""Opens a data set of any kind and chooses its splits, for commands that look at its samples.
 
 A set is a source that `data_tools.readers` reads, an LMDB set, or a folder of LMDB sets. All give
 {split: entries}, where an entry has a `location` and a `sample()`.
