@@ -56,11 +56,33 @@ def measure_levels(
                 "levels": level_count,
                 "pyramid": count == PAPER_LEVELS,
                 **time_predictions(predictor, image, least, seconds),
-                "peak_mib": peak_mib(),
                 "status": "",
             }
         )
     return rows
+
+
+def measure_with_memory(
+    variant: str,
+    engine: str,
+    weights: pathlib.Path,
+    image: np.ndarray,
+    *,
+    level_count: int | str,
+    least: int,
+    seconds: float,
+) -> list[Row]:
+    """Return the row of one number of levels, with the most memory that this process ever held."""
+    rows = measure_levels(
+        variant,
+        engine,
+        weights,
+        image,
+        level_counts=(level_count,),
+        least=least,
+        seconds=seconds,
+    )
+    return [row | {"peak_mib": peak_mib()} for row in rows]
 
 
 def time_predictions(
@@ -164,15 +186,16 @@ def jobs(folder: pathlib.Path, image: np.ndarray, quick: bool) -> list[Job]:
         is_mini = variant == "mini"
         least = 3 if is_mini else 1
         for engine in ENGINES:
-            add(
-                TABLE,
-                measure_levels,
-                variant,
-                engine,
-                level_counts=(1, PAPER_LEVELS) if is_mini or not quick else (1,),
-                least=5 if is_mini else 1,
-                seconds=1.0,
-            )
+            for level_count in (1, PAPER_LEVELS) if is_mini or not quick else (1,):
+                add(
+                    TABLE,
+                    measure_with_memory,
+                    variant,
+                    engine,
+                    level_count=level_count,
+                    least=5 if is_mini else 1,
+                    seconds=1.0,
+                )
             if is_mini or not quick:
                 add(
                     LEVELS,

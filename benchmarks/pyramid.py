@@ -3,10 +3,9 @@
 For each variant, in a single pass and in the paper's pyramid, it times every step: a JPEG of
 640 x 480 is read, the network's inputs are made, the network runs, the keypoints are looked for,
 mask and heatmaps are made, then the drawing and its PNG. It also gives the share of
-`predict` that is not the network, the same for a network three times as fast, the time of an
-image when a folder is worked through as `mcc_caffe.infer` does (it reads and draws meanwhile), and
-the most memory that a process took. It prints a Markdown table and writes it to --out with a JSON
-of the same.
+`predict` that is not the network, the time of an image when a folder is worked through as
+`mcc_caffe.infer` does (it reads and draws meanwhile), and the most memory that a process took. It
+prints a Markdown table and writes it to --out with a JSON of the same.
 
 mini has the weights that come with the package, paper those that it starts with. The paper's
 pyramid takes minutes: --quick leaves it out.
@@ -41,7 +40,6 @@ from mcc_caffe.predictor import HandPredictor, best_keypoints
 from mcc_caffe.video_results import TrackerOptions
 
 SIZE = WIDTH, HEIGHT
-FASTER = 3  # today's engines run the network this many times as fast as Caffe on a CPU
 READ, INPUTS, NETWORK, KEYPOINTS, REST = (
     "reading the JPEG",
     "inputs of all levels",
@@ -77,7 +75,7 @@ class Column(TypedDict):
     variant: str
     levels: int
     seconds: dict[str, float]  # by step
-    rest_share: dict[str, float]  # by network
+    rest_share: float
     folder_seconds: float | None  # an image
     peak_mib: float
 
@@ -124,20 +122,13 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
     return len(windows)
 
 
-def rest_shares(steps: dict[str, float]) -> dict[str, float]:
+def rest_share(steps: dict[str, float]) -> float:
     """Return what else `predict` does as a share of the network's time.
 
     Args:
         steps: {step: seconds}.
-
-    Returns:
-        The share for the network as it is, and for one that is FASTER.
     """
-    rest = sum(steps[step] for step in (INPUTS, KEYPOINTS, REST))
-    return {
-        "network": rest / steps[NETWORK],
-        f"network, {FASTER} x as fast": rest / (steps[NETWORK] / FASTER),
-    }
+    return sum(steps[step] for step in (INPUTS, KEYPOINTS, REST)) / steps[NETWORK]
 
 
 def folder_seconds(predictor: HandPredictor, jpeg: bytes, images: int) -> float:
@@ -192,7 +183,7 @@ def measure(case: Case, folder: pathlib.Path) -> Column:
         "variant": case.variant.name,
         "levels": levels,
         "seconds": steps,
-        "rest_share": rest_shares(steps),
+        "rest_share": rest_share(steps),
         "folder_seconds": folder_seconds(predictor, jpeg, case.images) if case.images else None,
         "peak_mib": peak_mib(case.variant, case.levels, weights, jpeg),
     }
@@ -207,9 +198,8 @@ def table(columns: list[Column]) -> str:
     lines = [
         [step, *(f"{1e3 * column['seconds'][step]:.1f}" for column in columns)] for step in STEPS
     ]
-    for network in columns[0]["rest_share"]:
-        shares = [f"{100 * column['rest_share'][network]:.1f} %" for column in columns]
-        lines.append([f"predict without the network, of the {network}", *shares])
+    shares = [f"{100 * column['rest_share']:.1f} %" for column in columns]
+    lines.append(["predict without the network, of the network", *shares])
     folder = [
         "" if column["folder_seconds"] is None else f"{1e3 * column['folder_seconds']:.1f}"
         for column in columns

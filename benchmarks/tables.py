@@ -23,10 +23,10 @@ takes 15 to 25 minutes. `python -m benchmarks --only training` measures one part
 `training` (with the averaging of gradients), `data` (the data layer) or `files` (the last three
 sections).
 
-Every figure is measured in a process of its own. Rows of the network alone and of training that are
-compared with each other take turns, so that what else the machine does counts for all of them.
-Other programs on the machine still spoil them, and PyTorch's most of all, since its threads wait
-for each other.
+Each engine runs in a process of its own, and so does each row whose memory is shown. Rows of the
+network alone and of training that are compared with each other take turns, so that what else the
+machine does counts for all of them. Other programs on the machine still spoil them, and PyTorch's
+most of all, since its threads wait for each other.
 
 PyTorch runs our nets, built layer by layer from the prototxt's own description. It lives in an
 environment of its own in `~/.cache/mcc-caffe/peers`, made on first use (a gigabyte with its CPU
@@ -355,7 +355,7 @@ heatmaps included, beside the usual loader.""",
         "Where an image's time goes",
         """\
 `python -m benchmarks.pyramid`: every step from the JPEG to the drawing of the hand, with the
-weights that ship.""",
+weights that ship (`paper` with those that it starts with).""",
         plain_table,
     ),
     STARTUP: Section(

@@ -264,6 +264,18 @@ def test_passes_have_as_many_levels_as_they_say(nets):
     assert measure_batches(nets / "nowhere")[0]["status"].startswith("not run: ")
 
 
+def test_each_row_whose_memory_is_shown_has_a_process_of_its_own(nets):
+    """A process that had made another row would show the memory of both."""
+    measured = [
+        job.run()
+        for job in end_to_end.jobs(nets, np.full((96, 128, 3), 90, np.uint8), quick=True)
+        if job.table == end_to_end.TABLE and "mini, caffe" in job.label
+    ]
+    assert [[row["pyramid"] for row in rows] for rows in measured] == [[False], [True]]
+    (single_pass,), (pyramid,) = measured
+    assert 50 < single_pass["peak_mib"] < pyramid["peak_mib"] < 1000
+
+
 def test_the_table_of_the_network_by_hand():
     work = {"variant": "mini", "batch": 2, "status": ""}
     caffe = {"engine": "caffe", "median": 0.3, "p10": 0.2, "p90": 0.4}
@@ -308,16 +320,10 @@ def few_jobs(nets, drawn_set, last=None):
     """Return the jobs of a run that takes seconds."""
     image = np.full((96, 128, 3), 90, np.uint8)
 
-    def measure_levels(*level_counts):
+    def measure(function, **options):
+        weights = nets / "mini/weights.caffemodel"
         return end_to_end.measure(
-            end_to_end.measure_levels,
-            "mini",
-            "caffe",
-            nets / "mini/weights.caffemodel",
-            image,
-            level_counts=level_counts,
-            least=1,
-            seconds=0,
+            function, "mini", "caffe", weights, image, **options, least=1, seconds=0
         )
 
     return lambda *args: [
@@ -329,8 +335,19 @@ def few_jobs(nets, drawn_set, last=None):
             )
             for engine in ("caffe", "opencv")
         ),
-        jobs.Job(end_to_end.TABLE, "passes", lambda: measure_levels(1, "paper")),
-        jobs.Job(end_to_end.LEVELS, "levels", lambda: measure_levels(1, 2)),
+        *(
+            jobs.Job(
+                end_to_end.TABLE,
+                "passes",
+                lambda levels=levels: measure(end_to_end.measure_with_memory, level_count=levels),
+            )
+            for levels in (1, "paper")
+        ),
+        jobs.Job(
+            end_to_end.LEVELS,
+            "levels",
+            lambda: measure(end_to_end.measure_levels, level_counts=(1, 2)),
+        ),
         jobs.Job(
             training.TABLE,
             "training",
