@@ -7,9 +7,10 @@ it, with a JSON of the same, to --out:
 
 - agreement: the train net, forward and backward, of one random image on the GPU and on the CPU,
   with and without TF32;
-- training: seconds an iteration on inputs that stay on the GPU, for several limits of a layer's
-  cuDNN workspace (CAFFE_CUDNN_WORKSPACE_MIB; Caffe's own is 8 MiB); then by mcc_caffe.train, with
-  the share of it that waits for the loader;
+- training: seconds an iteration on inputs that stay on the GPU, and the memory of the card that is
+  then in use, as nvidia-smi says it, for several limits of a layer's cuDNN workspace
+  (CAFFE_CUDNN_WORKSPACE_MIB; Caffe's own is 8 MiB); then by mcc_caffe.train, with the share of it
+  that waits for the loader;
 - PyTorch beside it: the same net in eager mode on the same GPU, in the interpreter of --torch;
 - inference: a single pass and the whole pyramid of a 640 x 480 image.
 
@@ -27,11 +28,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks import nets
-from benchmarks.gpu_worker import query_card
 from benchmarks.hands import render_set
 from benchmarks.jobs import Row, ask, run_training
 from benchmarks.network import describe_layers
 from benchmarks.output import add_out_option, check_output, write_results
+from benchmarks.timing import query_card
 from caffe_build import check
 from mcc_caffe.caffe_io.pycaffe import require_gpus
 from mcc_caffe.core.commands import command_parser, progress_bar, run_command

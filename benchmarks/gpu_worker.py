@@ -11,7 +11,6 @@ CUDA's libraries read their settings when they start.
 import json
 import pathlib
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +20,8 @@ import numpy as np
 from google.protobuf import text_format
 
 from benchmarks import nets
-from benchmarks.timing import run_worker
+from benchmarks.peers.differences import relative_difference
+from benchmarks.timing import gpu_memory_mib, run_worker
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe, select_device
 from mcc_caffe.core.shipped_files import require_shipped
@@ -46,7 +46,7 @@ class Agreement(TypedDict):
 
 
 class TrainingFigure(TypedDict):
-    """Seconds an iteration, and MiB of the GPU's memory that are taken meanwhile."""
+    """Seconds an iteration, and `timing.gpu_memory_mib` after the last one."""
 
     seconds: float
     mib: int | None
@@ -75,15 +75,10 @@ def caffe_on(gpu: int | None) -> Any:
 
 def compare(arrays: Arrays, expected: Arrays) -> Difference:
     """Return the array that differs most from the expected one of the same name."""
-
-    def relative_error(name: str) -> float:
-        norm = np.linalg.norm(expected[name].astype(np.float64))
-        distance = np.linalg.norm(arrays[name].astype(np.float64) - expected[name])
-        if not np.isfinite(distance):
-            return float("inf")
-        return float(distance / norm) if norm else float(distance > 0)
-
-    errors = {name: relative_error(name) for name in expected}
+    errors = {
+        name: relative_difference(arrays[name].astype(np.float64), expected[name])
+        for name in expected
+    }
     worst = max(errors, key=lambda name: errors[name])
     return {"blob": worst, "error": errors[worst]}
 
@@ -145,20 +140,7 @@ def training(variant: str, gpu: int | None, batch_size: int, iterations: int) ->
     # A GPU works on while Python goes on: reading the parameters waits for their last update.
     for parameters in solver.net.params.values():
         parameters[0].data.item(0)
-    return {"seconds": (time.perf_counter() - start) / iterations, "mib": memory_in_use(gpu)}
-
-
-def memory_in_use(gpu: int | None) -> int | None:
-    """Return the MiB of a GPU's memory that all its processes use; None for the CPU."""
-    if gpu is None:
-        return None
-    return int(query_card(gpu, "memory.used"))
-
-
-def query_card(gpu: int, facts: str) -> str:
-    """Return facts about a GPU, such as "name,driver_version", in nvidia-smi's words."""
-    query = ["nvidia-smi", f"--id={gpu}", f"--query-gpu={facts}", "--format=csv,noheader,nounits"]
-    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+    return {"seconds": (time.perf_counter() - start) / iterations, "mib": gpu_memory_mib(gpu)}
 
 
 def inference(variant: str, gpu: int | None, levels: int, repeats: int) -> InferenceFigure:

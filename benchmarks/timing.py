@@ -1,10 +1,11 @@
-"""Times and memory of repeated calls, and how a process that measures them starts.
+"""Times of calls, the memory of a process or a GPU, and how a process that measures starts.
 
 This module imports only Python's own modules, since the peers use it in their own environments.
 """
 
 import inspect
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -78,3 +79,17 @@ def peak_mib() -> float:
     # resource's ru_maxrss would begin with what the parent process held.
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+def gpu_memory_mib(gpu: int | None) -> int | None:
+    """Return the MiB of a GPU's memory that all processes on it use now; None for the CPU.
+
+    CUDA's own share is among them, which PyTorch's count of its memory lacks.
+    """
+    return None if gpu is None else int(query_card(gpu, "memory.used"))
+
+
+def query_card(gpu: int, facts: str) -> str:
+    """Return facts about a GPU, such as "name,driver_version", in nvidia-smi's words."""
+    query = ["nvidia-smi", f"--id={gpu}", f"--query-gpu={facts}", "--format=csv,noheader,nounits"]
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()

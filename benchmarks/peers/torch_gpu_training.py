@@ -2,9 +2,10 @@
 
     python -m benchmarks.peers.torch_gpu_training LAYERS.json DEVICE BATCH ITERATIONS TF32
 
-LAYERS.json describes the net as `benchmarks.peers.torch_net` takes it, with Input layers. TF32 is
-0 or 1. Momentum, decay and the layers' rates are those of Caffe's solver. The inputs stay on the
-device. Prints JSON: "seconds", and "mib", the memory that PyTorch holds on the GPU.
+LAYERS.json describes the net as `benchmarks.peers.torch_net` takes it, with Input layers. DEVICE is
+"cpu" or a GPU with its id, such as "cuda:0"; TF32 is 0 or 1. Momentum, decay and the layers' rates
+are those of Caffe's solver. The inputs stay on the device. Prints JSON: "seconds", and "mib",
+`timing.gpu_memory_mib` after the last iteration.
 """
 
 import json
@@ -14,7 +15,7 @@ import torch
 
 from benchmarks.peers.torch_net import Net
 from benchmarks.peers.torch_steps import make_optimizer, random_batch, train_step
-from benchmarks.timing import run_worker
+from benchmarks.timing import gpu_memory_mib, run_worker
 
 WARM_UP = 2  # iterations in which PyTorch chooses and allocates once
 SOLVER = {"type": "SGD", "base_lr": 1e-9, "weight_decay": 5e-4, "momentum": 0.9}
@@ -34,17 +35,16 @@ def main(description: str, device: str, batch_size: str, iterations: str, tf32: 
     net = Net(layers, {name: shape[1] for name, shape in shapes.items()}).to(device)
     batch = random_batch(shapes, device)
     optimizer = make_optimizer(net, SOLVER)
+    gpu = torch.device(device).index  # None for the CPU
     for _ in range(WARM_UP):
         train_step(net, optimizer, batch)
     start = time.perf_counter()
     for _ in range(int(iterations)):
         train_step(net, optimizer, batch)
-    on_gpu = device.startswith("cuda")
-    if on_gpu:
+    if gpu is not None:
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / int(iterations)
-    mib = torch.cuda.max_memory_reserved() >> 20 if on_gpu else None
-    print(json.dumps({"seconds": seconds, "mib": mib}))
+    print(json.dumps({"seconds": seconds, "mib": gpu_memory_mib(gpu)}))
 
 
 if __name__ == "__main__":

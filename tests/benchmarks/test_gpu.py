@@ -1,7 +1,10 @@
 """The benchmark for GPUs without a GPU: its refusals, its nets, and its comparison on the CPU."""
 
 import json
+import os
+import runpy
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -66,7 +69,7 @@ def test_what_differs_most():
     assert gpu_worker.compare(arrays, expected) == {"blob": "a", "error": pytest.approx(0.1)}
     assert gpu_worker.compare({**arrays, "c": np.array([0, 1e-9])}, expected) == {
         "blob": "c",
-        "error": 1.0,
+        "error": float("inf"),
     }
     assert gpu_worker.compare({**arrays, "b": np.array([np.nan])}, expected) == {
         "blob": "b",
@@ -107,6 +110,31 @@ def test_the_workers_figures_on_the_cpu():
     done = run("benchmarks.gpu_worker", "inference", "mini", "cpu", "1", "1")
     figure = json.loads(done.stdout)
     assert 0 < figure["network"] < figure["total"] and figure["levels"] == 1
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """Stand for the nvidia-smi of a machine whose GPU 2 has 1234 MiB in use."""
+    program = tmp_path / "bin/nvidia-smi"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\n[ "$1 $2" = "--id=2 --query-gpu=memory.used" ] && echo 1234\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def test_the_memory_of_caffe_and_of_pytorch_is_what_nvidia_smi_says(
+    nvidia_smi, tmp_path, monkeypatch, capsys
+):
+    """The tests need neither a GPU nor PyTorch: a stand-in takes its calls."""
+    assert gpu_worker.gpu_memory_mib(2) == 1234 and gpu_worker.gpu_memory_mib(None) is None
+    torch = MagicMock()
+    torch.device.return_value.index = 2
+    for name in ("torch", "benchmarks.peers.torch_net", "benchmarks.peers.torch_steps"):
+        monkeypatch.setitem(sys.modules, name, torch)
+    (tmp_path / "layers.json").write_text("[]")
+    worker = runpy.run_module("benchmarks.peers.torch_gpu_training")
+    worker["main"](str(tmp_path / "layers.json"), "cuda:2", "1", "1", "0")
+    assert json.loads(capsys.readouterr().out)["mib"] == 1234
 
 
 def test_the_table(monkeypatch, tmp_path, capsys):
