@@ -235,7 +235,7 @@ def measure(rounds: int, seconds: float) -> Comparison:
     medians = {case: statistics.median(values) for case, values in rates.items()}
     rows = [
         {
-            "picture": f"{size[0]} x {size[1]}",
+            "jpeg": f"{size[0]} x {size[1]}",
             "variant": variant.name,
             "input_size": variant.input_size,
             "system": system,
@@ -254,15 +254,15 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a Markdown table with a line for each size and variant."""
     lines = []
     for our_row in (row for row in rows if row["system"] == OURS):
-        case = our_row["picture"], our_row["variant"]
-        by_system = {row["system"]: row for row in rows if (row["picture"], row["variant"]) == case}
+        case = our_row["jpeg"], our_row["variant"]
+        by_system = {row["system"]: row for row in rows if (row["jpeg"], row["variant"]) == case}
         peers = [
             f"{row['images_per_second']:.0f} (ours x {row['ours_is_faster_by']:.1f})"
             for row in map(by_system.__getitem__, PEERS)
         ]
         lines.append(
             [
-                our_row["picture"],
+                our_row["jpeg"],
                 f"{our_row['input_size']} (`{our_row['variant']}`)",
                 f"{our_row['images_per_second']:.0f} images/s",
                 *peers,

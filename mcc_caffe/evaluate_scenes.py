@@ -195,7 +195,7 @@ def presence_table(rows: dict[str, PresenceNumbers], score_threshold: float) -> 
         [
             name,
             f"{row.false_share:.2%}",
-            f"{row.picture_share:.1%}",
+            f"{row.image_share:.1%}",
             *(f"{score:.3f}" for score in row.scores),
             f"{row.hand_share:.1%}",
             "" if row.lost_share is None else f"{row.lost_share:.2%}",
@@ -456,9 +456,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = {
         "score_threshold": options.score,
         "scenes": str(options.scenes) if options.scenes else None,
-        "pictures_of_scenes": len(images.readable_scenes),
-        "pictures_without_hands": len(images.without_hands),
-        "unreadable_pictures": images.unreadable_count,
+        "images_of_scenes": len(images.readable_scenes),
+        "images_without_hands": len(images.without_hands),
+        "unreadable_images": images.unreadable_count,
         "labelled_hands": len(images.hands),
         "models": models,
     }

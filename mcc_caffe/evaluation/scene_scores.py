@@ -101,14 +101,14 @@ class PresenceNumbers(NamedTuple):
 
     Attributes:
         false_share: Share of the keypoints that are present in images without a hand.
-        picture_share: Share of these images with a present keypoint.
+        image_share: Share of these images with a present keypoint.
         scores: Quantiles .5, .95 and 1 of their score, the mean confidence of 21 keypoints.
         hand_share: Share of these images whose score is a hand's.
         lost_share: Share of labelled keypoints that are not present; None without labels.
     """
 
     false_share: float
-    picture_share: float
+    image_share: float
     scores: tuple[float, float, float]
     hand_share: float
     lost_share: float | None
@@ -276,7 +276,7 @@ def summarise_presence(
     middle, high, highest = np.quantile(scores, (0.5, 0.95, 1)).tolist()
     return PresenceNumbers(
         false_share=float(is_present.mean()),
-        picture_share=float(is_present.any(axis=1).mean()),
+        image_share=float(is_present.any(axis=1).mean()),
         scores=(middle, high, highest),
         hand_share=float((scores >= score_threshold).mean()),
         lost_share=None if is_labelled_present is None else _mean(~is_labelled_present),

@@ -220,8 +220,8 @@ def test_damaged_images_are_left_out(scenes, tmp_path, capsys, caplog, drawn_sam
     ]
     assert "\n1 images, hands by" in capsys.readouterr().out
     results = json.loads((tmp_path / "out/results.json").read_text())
-    assert results["unreadable_pictures"] == 3 and results["labelled_hands"] == 1
-    assert results["pictures_of_scenes"] == results["pictures_without_hands"] == 1
+    assert results["unreadable_images"] == 3 and results["labelled_hands"] == 1
+    assert results["images_of_scenes"] == results["images_without_hands"] == 1
     own, other = results["models"]
     assert sum(own["scenes"]["count_by_size"]) == sum(other["scenes"]["count_by_size"]) == 2
     assert other["scenes"]["recall"] == 0 and other["scenes"]["precision"] is None

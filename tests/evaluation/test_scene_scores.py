@@ -137,7 +137,7 @@ def test_what_is_said_without_a_hand():
     confidences[0, :3] = 0.3
     confidences[1] = 0.5
     numbers = summarise_presence(confidences, confidences > 0.2, 0.4)
-    assert numbers.false_share == pytest.approx(24 / 84) and numbers.picture_share == 0.5
+    assert numbers.false_share == pytest.approx(24 / 84) and numbers.image_share == 0.5
     # The scores are 0, 0, 3 x .3 / 21 = .0429 and .5.
     assert numbers.scores == pytest.approx((0.0214, 0.0429 + 0.85 * 0.4571, 0.5), abs=1e-4)
     assert numbers.hand_share == 0.25
