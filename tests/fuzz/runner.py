@@ -60,19 +60,18 @@ def run_tries(part: str, seed: int, numbers: range) -> Iterator[Outcome]:
     process = Process()
     try:
         for number in numbers:
-            outcome = process.ask(part, seed, number)
-            yield outcome
-            if outcome.verdict == BAD:
-                process.end()
-                process = Process()
+            yield process.ask(part, seed, number)
     finally:
         process.end()
 
 
 class Process:
-    """The process that reads, and the pipe to it."""
+    """The process that reads, and the pipe to it; after a bad ending another process goes on."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, end = context.Pipe()
         self._folder = tempfile.TemporaryDirectory(prefix="mcc-fuzz-")
@@ -83,6 +82,13 @@ class Process:
         self._pipe.recv()  # it has imported what it needs
 
     def ask(self, part: str, seed: int, number: int) -> Outcome:
+        outcome = self._ask(part, seed, number)
+        if outcome.verdict == BAD:
+            self.end()
+            self._start()
+        return outcome
+
+    def _ask(self, part: str, seed: int, number: int) -> Outcome:
         self._pipe.send((part, seed, number))
         try:
             if self._pipe.poll(SECONDS):

@@ -1,12 +1,19 @@
 """Commands run as a user would run them, and the files and logs that they leave."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
+
+import pytest
+
+from mcc_caffe.core.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -37,6 +44,22 @@ def run_program(*words, **options) -> subprocess.CompletedProcess:
     """Run a program from the top of the project, and keep what it prints."""
     settings = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
     return subprocess.run(list(map(str, words)), **(settings | options))
+
+
+def refusal(done: subprocess.CompletedProcess, code: int = 2) -> str:
+    """Return the line in which a command refused its input; only a usage may precede it."""
+    match = re.fullmatch(r"(?:usage: .*\n(?: .*\n)*.+: )?(error: .*)\n", done.stderr)
+    assert match and done.returncode == code, (done.returncode, done.stderr)
+    return match[1]
+
+
+def main_refusal(main, *words, code: int = 2) -> str:
+    """Return why a command's `main` refuses its options, in this process; a usage may precede."""
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), pytest.raises((UserError, SystemExit)) as caught:
+        main(list(map(str, words)))
+    assert caught.value.code == code
+    return f"{errors.getvalue()}{caught.value}"
 
 
 def start(*command, **options) -> subprocess.Popen:
