@@ -4,8 +4,6 @@ import errno
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -14,7 +12,7 @@ import pytest
 from mcc_caffe.core import files
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import atomic_write, replaced_together, write_atomically, write_together
-from tests.support.commands import ROOT
+from tests.support.commands import run_code
 from tests.support.disks import file_size_limit, replacement_fails, room_for_files
 
 
@@ -115,14 +113,13 @@ files.write_atomically(pathlib.Path('third'), b'')
 
 def _write_in_another_process(folder, stale_seconds=files._STALE_SECONDS):
     code = WRITER.format(stale_seconds=stale_seconds)
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+    run_code(code, cwd=folder, check=True)
 
 
 @pytest.mark.parametrize("has_hard_links", [True, False])
 def test_another_process_leaves_the_files_that_may_be_put_back(
     has_hard_links, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     first, second = (tmp_path / name for name in ("first", "second"))
     write_together({first: b"old", second: b"old"})
     os.utime(first, (0, 0))
@@ -328,9 +325,8 @@ with atomic_write(pathlib.Path('file')):
 """
 
 
-def test_the_temporary_file_of_a_killed_process_is_removed(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    subprocess.run([sys.executable, "-c", KILLED_WRITER], cwd=tmp_path)
+def test_the_temporary_file_of_a_killed_process_is_removed(tmp_path):
+    run_code(KILLED_WRITER, cwd=tmp_path)
     (left,) = tmp_path.iterdir()
     with atomic_write(tmp_path / "other") as (partial, _):
         _write_in_another_process(tmp_path, stale_seconds=0)

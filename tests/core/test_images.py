@@ -22,12 +22,26 @@ from tests.support.images import ORIENTATION, orientation_tags, oriented_image
 
 COLOURS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
 COLOURS = cv2.resize(COLOURS[:3, :2], (16, 24), interpolation=cv2.INTER_NEAREST)  # six fields
+PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
-def encoded(image, kind, **options):
+def saved(image, kind, **options) -> bytes:
+    """Encode a Pillow image."""
     content = io.BytesIO()
     image.save(content, kind, **options)
     return content.getvalue()
+
+
+def tiff(samples, **options) -> bytes:
+    """Encode a TIFF of these samples, as tifffile's options say."""
+    content = io.BytesIO()
+    tifffile.imwrite(content, samples, **options)
+    return content.getvalue()
+
+
+def png_chunk(body) -> bytes:
+    """Return the chunk of a PNG with its length and check sum; the body begins with its name."""
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -55,7 +69,7 @@ def test_every_orientation_of_every_format_is_made_upright(kind, orientation):
 def test_the_orientation_of_a_tiff_may_stand_in_its_xmp_alone(is_grey_with_alpha, orientation):
     xmp = f'<rdf:Description tiff:Orientation="{orientation}"/>'.encode()
     image = PIL.Image.fromarray(COLOURS).convert("LA" if is_grey_with_alpha else "RGB")
-    content = encoded(image, "TIFF", tiffinfo={700: xmp})
+    content = saved(image, "TIFF", tiffinfo={700: xmp})
     upright = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(content)))
     assert np.array_equal(decode_image(content), np.array(upright.convert("RGB"))[..., ::-1])
     stored = np.array(image.convert("RGB"))[..., ::-1]
@@ -77,7 +91,7 @@ def test_a_tiff_that_pillow_does_not_know_is_turned():
 def test_opencv_writes_nothing_about_a_damaged_image(kind, capfd):
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    content = encoded(PIL.Image.fromarray(np.tile(COLOURS, (6, 6, 1))), kind)
+    content = saved(PIL.Image.fromarray(np.tile(COLOURS, (6, 6, 1))), kind)
     try:
         with pytest.raises(ImageError, match="not a readable image"):
             decode_image(content[: len(content) // 2])
@@ -108,7 +122,7 @@ def test_hidden_colours_of_transparent_images_do_not_count():
         for hidden in (0, 90, 255):
             colours = np.where(alpha > 0, COLOURS, hidden).astype(np.uint8)
             image = PIL.Image.fromarray(np.dstack([colours, alpha]), "RGBA")
-            decoded.append(decode_image(encoded(image, kind, **options)))
+            decoded.append(decode_image(saved(image, kind, **options)))
         assert (decoded[0] == decoded[1]).all() and (decoded[0] == decoded[2]).all(), kind
         assert (decoded[0][:10] == 255).all()
         assert (decoded[0][12:] == COLOURS[12:, :, ::-1]).all()
@@ -121,15 +135,12 @@ def png_of_grey(bits, samples, transparent):
     row = "".join(f"{sample:0{bits}b}" for sample in samples)
     row = int(row.ljust(-len(row) % 8 + len(row), "0"), 2).to_bytes(-(-len(row) // 8), "big")
     chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", len(samples), 1, bits, 0, 0, 0, 0)),
-        (b"tRNS", struct.pack(">H", transparent)),
-        (b"IDAT", zlib.compress(b"\0" + row)),
-        (b"IEND", b""),
+        b"IHDR" + struct.pack(">IIBBBBB", len(samples), 1, bits, 0, 0, 0, 0),
+        b"tRNS" + struct.pack(">H", transparent),
+        b"IDAT" + zlib.compress(b"\0" + row),
+        b"IEND",
     )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
+    return PNG_START + b"".join(map(png_chunk, chunks))
 
 
 @pytest.mark.parametrize(
@@ -158,9 +169,7 @@ def test_transparent_parts_of_a_tiff_are_white(is_multiplied, is_grey, bits, ori
     channels = [colour, alpha] if is_grey else [colour, colour, colour, alpha]
     kind = np.uint8 if bits == 8 else np.uint16
     samples = (np.dstack(channels) * (1 if bits == 8 else 257)).round().astype(kind)
-    content = io.BytesIO()
-    tifffile.imwrite(
-        content,
+    content = tiff(
         samples,
         photometric="minisblack" if is_grey else "rgb",
         planarconfig="contig",
@@ -169,8 +178,8 @@ def test_transparent_parts_of_a_tiff_are_white(is_multiplied, is_grey, bits, ori
     )
     expected = np.array([[255, 224, 100], [100, 100, 255]])  # 0.2 x 100 + 0.8 x 255
     upright = np.rot90(expected, -1) if orientation == 6 else expected
-    assert np.abs(decode_image(content.getvalue()).astype(int) - upright[..., None]).max() <= 1
-    stored = decode_image(content.getvalue(), upright=False)
+    assert np.abs(decode_image(content).astype(int) - upright[..., None]).max() <= 1
+    stored = decode_image(content, upright=False)
     assert np.abs(stored.astype(int) - expected[..., None]).max() <= 1
 
 
@@ -180,18 +189,16 @@ def test_the_colours_of_a_tiff_may_lie_in_planes(kind, planar_configuration):
     """OpenCV would mix planes of more than 8 bits into an image of other colours."""
     samples = (COLOURS / 255 * (np.iinfo(kind).max if kind != np.float32 else 1)).astype(kind)
     is_in_planes = planar_configuration == "separate"
-    content = io.BytesIO()
-    tifffile.imwrite(
-        content,
+    content = tiff(
         np.moveaxis(samples, 2, 0) if is_in_planes else samples,
         photometric="rgb",
         planarconfig=planar_configuration,
     )
     if is_in_planes and kind != np.uint8:
         with pytest.raises(ImageError, match="colours lie in planes .*: store them pixel by pixel"):
-            decode_image(content.getvalue())
+            decode_image(content)
     else:
-        assert np.array_equal(decode_image(content.getvalue()), COLOURS[..., ::-1])
+        assert np.array_equal(decode_image(content), COLOURS[..., ::-1])
 
 
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
@@ -200,28 +207,25 @@ def test_white_may_be_zero_in_a_tiff(kind, photometric):
     white = 1 if kind == np.float32 else np.iinfo(kind).max
     grey = np.array([[0, 51, 204, 255]])
     samples = (grey if photometric == "minisblack" else 255 - grey) / 255 * white
-    content = io.BytesIO()
-    tifffile.imwrite(content, samples.astype(kind), photometric=photometric)
-    assert decode_image(content.getvalue())[..., 0].tolist() == grey.tolist()
+    content = tiff(samples.astype(kind), photometric=photometric)
+    assert decode_image(content)[..., 0].tolist() == grey.tolist()
 
 
 @pytest.mark.parametrize("bits", [10, 12, 16])
 def test_where_white_is_zero_samples_may_have_fewer_bits_than_their_type(bits):
     grey = np.array([[0, 51, 204, 255]])
     samples = ((255 - grey) * 2 ** (bits - 8)).astype(np.uint16)
-    content = io.BytesIO()
-    tifffile.imwrite(content, samples, photometric="miniswhite")
-    assert decode_image(content.getvalue())[..., 0].tolist() == grey.tolist()
-    values = decode_mask_values(content.getvalue())
+    content = tiff(samples, photometric="miniswhite")
+    assert decode_image(content)[..., 0].tolist() == grey.tolist()
+    values = decode_mask_values(content)
     assert hand_pixels(values).tolist() == [[False, False, True, True]]
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.int32])
 def test_where_white_is_zero_the_error_names_the_values_that_are_stored(kind):
-    content = io.BytesIO()
-    tifffile.imwrite(content, np.array([[0, 127]], kind), photometric="miniswhite")
+    content = tiff(np.array([[0, 127]], kind), photometric="miniswhite")
     with pytest.raises(ImageError, match=f"values are {np.dtype(kind)} from 0 to 127"):
-        decode_image(content.getvalue())
+        decode_image(content)
 
 
 @pytest.mark.parametrize(
@@ -231,25 +235,22 @@ def test_where_white_is_zero_the_error_names_the_values_that_are_stored(kind):
 def test_a_channel_of_a_tiff_that_is_no_opacity_hides_nothing(kind, planar_configuration):
     other = np.arange(24 * 16).reshape(24, 16, 1) % 256
     samples = np.dstack([COLOURS, other]).astype(kind) * (257 if kind == np.uint16 else 1)
-    content = io.BytesIO()
-    tifffile.imwrite(
-        content,
+    content = tiff(
         np.moveaxis(samples, 2, 0) if planar_configuration == "separate" else samples,
         photometric="rgb",
         planarconfig=planar_configuration,
         extrasamples=["unspecified"],
     )
-    assert np.array_equal(decode_image(content.getvalue()), COLOURS[..., ::-1])
+    assert np.array_equal(decode_image(content), COLOURS[..., ::-1])
 
 
 @pytest.mark.parametrize("opacity", ["assocalpha", "unassalpha"])
 def test_an_opacity_that_no_library_decodes_is_an_error(opacity):
     """The pixels that it hides would be seen."""
-    content = io.BytesIO()
     samples = np.full((2, 3, 2), 9000, np.uint16)
-    tifffile.imwrite(content, samples, photometric="minisblack", extrasamples=[opacity])
+    content = tiff(samples, photometric="minisblack", extrasamples=[opacity])
     with pytest.raises(ImageError, match="opacity of its grey pixels cannot be .*: store it as RG"):
-        decode_image(content.getvalue())
+        decode_image(content)
 
 
 @pytest.mark.parametrize("white, kind", [(100, np.uint8), (1, np.uint8), (1000, ">u2")])
@@ -267,12 +268,12 @@ def test_palettes_grey_one_bit_and_cmyk():
     image = PIL.Image.new("RGB", (6, 4), (255, 204, 0))
     for mode in ("P", "RGB", "CMYK"):
         for kind in ("TIFF",) if mode == "CMYK" else ("PNG", "TIFF", "BMP"):
-            assert decode_image(encoded(image.convert(mode), kind))[0, 0].tolist() == [0, 204, 255]
+            assert decode_image(saved(image.convert(mode), kind))[0, 0].tolist() == [0, 204, 255]
     red = image.convert("P")
-    content = encoded(red, "PNG", transparency=red.getpixel((0, 0)))
+    content = saved(red, "PNG", transparency=red.getpixel((0, 0)))
     assert (decode_image(content) == 255).all()
     for kind in ("PNG", "TIFF", "BMP"):
-        assert (decode_image(encoded(PIL.Image.new("1", (6, 4), 1), kind)) == 255).all()
+        assert (decode_image(saved(PIL.Image.new("1", (6, 4), 1), kind)) == 255).all()
 
 
 def bmp_of_32_bits(header_size, compression, fourth_byte, masks):
@@ -309,7 +310,7 @@ def test_the_unused_byte_of_a_bmp_is_no_opacity(header_size, compression, masks,
 def test_other_formats(kind):
     if not PIL.features.check("avif") and kind == "AVIF":
         pytest.skip("this Pillow knows no AVIF")
-    content = encoded(PIL.Image.new("RGB", (16, 24), (255, 204, 0)), kind)
+    content = saved(PIL.Image.new("RGB", (16, 24), (255, 204, 0)), kind)
     assert np.abs(decode_image(content).astype(int) - (0, 204, 255)).max() < 8
 
 
@@ -326,14 +327,14 @@ def test_numbers_that_are_no_brightness_are_refused(low, high):
 @pytest.mark.parametrize("is_behind", [False, True])
 def test_the_header_of_a_png_is_read_without_its_pixels(is_behind, kind):
     """Where they are damaged, whoever decodes them fails. Chunks behind them count, too."""
-    content = encoded(PIL.Image.fromarray(COLOURS), "PNG")
+    content = saved(PIL.Image.fromarray(COLOURS), "PNG")
     start = content.index(b"IDAT") - 4
     head, pixels, end = content[:start], bytearray(content[start:-12]), content[-12:]
     if kind == "XMP":
         body = b'iTXtXML:com.adobe.xmp\0\0\0\0\0<rdf:Description tiff:Orientation="6"/>'
     else:
         body = b"eXIf" + orientation_tags(6).tobytes().removeprefix(b"Exif\0\0")
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    chunk = png_chunk(body)
     parts = (head, pixels, chunk, end) if is_behind else (head, chunk, pixels, end)
     upright = np.rot90(COLOURS, -1)[..., ::-1]
     assert np.array_equal(decode_image(b"".join(parts)), upright)
@@ -349,14 +350,8 @@ def huge_png(side):
     """A valid grey PNG of side x side pixels in a few bytes."""
     row = zlib.compressobj(9)
     data = b"".join(row.compress(bytes(side + 1)) for _ in range(side)) + row.flush()
-
-    def chunk(name, body):
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return PNG_START + b"".join(map(png_chunk, (head, b"IDAT" + data, b"IEND")))
 
 
 def test_the_number_of_pixels_is_bounded(monkeypatch):
@@ -380,7 +375,7 @@ def png_that_claims(width, height):
     content = huge_png(8)
     at = content.index(b"IHDR")
     body = b"IHDR" + struct.pack(">II", width, height) + content[at + 12 : at + 17]
-    return content[:at] + body + struct.pack(">I", zlib.crc32(body)) + content[at + 21 :]
+    return content[: at - 4] + png_chunk(body) + content[at + 21 :]
 
 
 def test_only_our_bound_decides_about_large_images(monkeypatch, recwarn):
@@ -404,7 +399,7 @@ def test_only_our_bound_decides_about_large_images(monkeypatch, recwarn):
 
 def test_a_chunk_that_claims_to_be_large_takes_no_memory():
     """OpenCV would take 4 GiB for these few bytes."""
-    content = bytearray(encoded(PIL.Image.fromarray(COLOURS), "PNG"))
+    content = bytearray(saved(PIL.Image.fromarray(COLOURS), "PNG"))
     at = content.index(b"IDAT")
     content[at - 4 : at] = b"\x7f\xff\xff\xff"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -4,8 +4,6 @@ import errno
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from mcc_caffe.core.result_folders import (
     locked,
     replace_folder,
 )
-from tests.support.commands import ROOT
+from tests.support.commands import run_code
 
 KILLED_WRITER = """
 import os, pathlib
@@ -28,10 +26,9 @@ with folder_being_written(pathlib.Path('set')):
 """
 
 
-def test_a_folder_is_written_by_one_process_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
     target = tmp_path / "set"
-    subprocess.run([sys.executable, "-c", KILLED_WRITER], cwd=tmp_path)
+    run_code(KILLED_WRITER, cwd=tmp_path)
     assert len(list(tmp_path.glob(".set.*.partial"))) == 1
     with folder_being_written(target) as partial:
         assert list(tmp_path.glob(".set.*.partial")) == [partial]

@@ -47,6 +47,13 @@ def copies(loader, count):
     return batches
 
 
+def filled(setting, sample, seed):
+    """Return the arrays of a sample: its input, the label of its mask and its heatmaps."""
+    arrays = [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()]
+    fill_sample(setting, sample, np.random.default_rng(seed), *arrays)
+    return arrays
+
+
 def assert_same(batches, expected_batches):
     for batch, expected in zip(batches, expected_batches, strict=True):
         assert batch.keys == expected.keys
@@ -86,15 +93,11 @@ def test_a_large_jpeg_decoded_at_a_part_of_its_size_looks_the_same(size, input_s
     jpeg = Sample("x", photograph, None, keypoints)
     png = Sample("x", encoded(jpeg.image()), None, keypoints)
     setting, reduced_count = config("unused", input_size=input_size), 0
-    of_jpeg, of_png = (
-        [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()] for _ in range(2)
-    )
     for seed in range(8):
         image_to_input = Augmentation.draw(np.random.default_rng(seed)).image_to_input(
             *size, input_size
         )
-        for sample, arrays in ((jpeg, of_jpeg), (png, of_png)):
-            fill_sample(setting, sample, np.random.default_rng(seed), *arrays)
+        of_jpeg, of_png = (filled(setting, sample, seed) for sample in (jpeg, png))
         difference = 256 * np.abs(of_jpeg[0] - of_png[0])
         covered = warp(np.ones((size[1], size[0]), np.uint8), image_to_input, input_size, 0)
         empty = (covered == 0).astype(np.uint8)  # grey; at its edge a pixel may be half covered
@@ -294,9 +297,9 @@ def test_a_window_shows_the_hand_in_the_place_of_the_image(drawn_set):
     sample, rng = samples[index], np.random.default_rng((setting.seed, 1, 0, 0, 1))
     drawn = Augmentation.draw(rng)
     window = draw_window(rng, sample.keypoints, 1.1, 2.5)
-    augmentation = dataclasses.replace(drawn, scale=1.0, window=window)
+    windowed = dataclasses.replace(drawn, scale=1.0, window=window)
     height, width = sample.image().shape[:2]
-    image_to_input = augmentation.image_to_input(width, height, 64)
+    image_to_input = windowed.image_to_input(width, height, 64)
     assert keys[1] == sample.key and image_to_input[0, :2] @ image_to_input[0, :2] == pytest.approx(
         (64 / window.side) ** 2
     )
@@ -313,9 +316,7 @@ def test_a_sample_without_keypoints_is_seen_in_the_whole_image(drawn_samples):
     pair = []
     for windows in ({}, {"smallest_window": 1.1, "largest_window": 2.5}):
         setting = config("unused", **windows)
-        arrays = [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()]
-        fill_sample(setting, sample, np.random.default_rng(5), *arrays)
-        pair.append(arrays)
+        pair.append(filled(setting, sample, 5))
     for plain, windowed in zip(*pair):
         np.testing.assert_array_equal(plain, windowed)
 
@@ -347,12 +348,8 @@ def test_a_large_jpeg_is_blurred_as_much_as_a_png(monkeypatch):
     png = dataclasses.replace(jpeg, image_bytes=encoded(jpeg.image()))
     setting = config("unused", input_size=128, colours=True)
     for seed in range(4):
-        pair = []
-        for sample in (jpeg, png):
-            arrays = [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()]
-            fill_sample(setting, sample, np.random.default_rng(seed), *arrays)
-            pair.append(256 * arrays[0])
-        assert np.abs(pair[0] - pair[1]).mean() < 1.2
+        of_jpeg, of_png = (256 * filled(setting, sample, seed)[0] for sample in (jpeg, png))
+        assert np.abs(of_jpeg - of_png).mean() < 1.2
 
 
 def test_labels_move_with_what_is_stretched(monkeypatch):
@@ -371,10 +368,7 @@ def test_labels_move_with_what_is_stretched(monkeypatch):
     setting = config("unused", input_size=128, strong=True)
     widths = []
     for seed in range(20):
-        data, mask_label, heatmaps = (
-            np.empty(shape[1:], np.float32) for shape in setting.shapes().values()
-        )
-        fill_sample(setting, sample, np.random.default_rng(seed), data, mask_label, heatmaps)
+        data, mask_label, heatmaps = filled(setting, sample, seed)
         is_white = data[0] > 0.25
         rows, columns = np.nonzero(is_white)
         widths.append(np.ptp(columns) / np.ptp(rows))
@@ -412,10 +406,7 @@ def test_half_of_the_hands_point_up_before_the_papers_rotation(monkeypatch):
     setting = config("unused", input_size=128, upright=True, **window)
     is_upright = []
     for seed in range(100):
-        data, mask_label, heatmaps = (
-            np.empty(shape[1:], np.float32) for shape in setting.shapes().values()
-        )
-        fill_sample(setting, sample, np.random.default_rng(seed), data, mask_label, heatmaps)
+        _, _, heatmaps = filled(setting, sample, seed)
         rows, columns = np.array([divmod(heatmaps[k].argmax(), 16) for k in (0, 5, 9, 13, 17)]).T
         is_upright.append(bool(rows[0] > rows[1:].max() + 2))
         if is_upright[-1]:
@@ -436,10 +427,7 @@ def test_half_of_the_images_without_a_hand_are_turned_into_any_direction(monkeyp
     )
     sides = dict.fromkeys(("top", "left", "bottom", "right"), 0)
     for seed in range(400):
-        data, mask_label, heatmaps = (
-            np.empty(shape[1:], np.float32) for shape in setting.shapes().values()
-        )
-        fill_sample(setting, sample, np.random.default_rng(seed), data, mask_label, heatmaps)
+        data, *_ = filled(setting, sample, seed)
         (top, bottom), (left, right) = (
             np.array_split(data[0].mean(axis=axis), 2) for axis in (1, 0)
         )

@@ -19,7 +19,7 @@ from mcc_caffe.data.samples import (
     find_broken_keypoints,
 )
 from mcc_caffe.data.writers import SampleWriter
-from tests.support.commands import run
+from tests.support.commands import refusal, run
 from tests.support.hands import HEIGHT, WIDTH, hand, turned_jpeg, write_set
 from tests.support.images import encoded
 
@@ -220,10 +220,9 @@ def test_a_set_that_the_program_itself_has_open_is_to_be_closed(tmp_path, drawn_
         message = f"{folder / name} is open in this process .* close.. that environment first"
         with (
             lmdb.open(str(folder / name), readonly=True, lock=False),
-            pytest.raises(UserError, match=message) as error,
+            pytest.raises(UserError, match=message),
         ):
             SampleSet(folder)
-        assert len(str(error.value).splitlines()) == 1
     assert len(SampleSet(folder)) == 2
 
 
@@ -269,7 +268,7 @@ def test_a_cut_lmdb_is_an_error_before_it_is_mapped(tmp_path):
         ):
             SampleSet(folder)
         done = run("data_tools.check", folder, "--out", tmp_path / "check")
-        assert done.returncode == 2 and "copy it again, or build the set again" in done.stderr
+        assert "copy it again, or build the set again" in refusal(done)
         path.write_bytes(content)
     assert len(SampleSet(folder)) == 4
 

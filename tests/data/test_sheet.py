@@ -22,6 +22,7 @@ from mcc_caffe.data.sheet import (
     sample_tile,
     wrap,
 )
+from tests.support.commands import files_of
 from tests.support.disks import room_for_files
 from tests.support.hands import hand, keypoints_at, moved
 from tests.support.images import encoded
@@ -115,11 +116,11 @@ def test_pages_of_an_earlier_call_are_removed(tmp_path):
 def test_pages_of_an_earlier_call_stay_where_a_page_cannot_be_written(tmp_path):
     tiles = [np.full((500, 600, 3), number, np.uint8) for number in range(30)]
     write_pages(tiles, tmp_path / "sheet.png")
-    before = {page: page.read_bytes() for page in tmp_path.iterdir()}
+    before = files_of(tmp_path)
     assert len(before) == 3
     with room_for_files(1), pytest.raises(UserError, match="sheet-2.png cannot be written"):
         write_pages(tiles[:0:-2], tmp_path / "sheet.png")
-    assert {page: page.read_bytes() for page in tmp_path.iterdir()} == before
+    assert files_of(tmp_path) == before
 
 
 def test_no_other_file_is_removed_with_the_pages(tmp_path):
