@@ -1,4 +1,4 @@
-"""What the tests share: small drawn hands, and sets made of them."""
+"""What the tests share: drawn hands and sets of them, weights, packages, and their settings."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ pytest.register_assert_rewrite("tests.support", "tests.fuzz")
 
 from tests.support.hands import drawn_sample, write_set  # noqa: E402
 from tests.support.packages import Packages, build_packages  # noqa: E402
-from tests.support.weights import mini_net  # noqa: E402
+from tests.support.weights import mini_net, set_random_weights  # noqa: E402
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -80,14 +80,10 @@ def caffe_tool() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    """Random weights of the mini net, with heatmaps lively enough to tell positions apart."""
+    """Random weights of the mini net."""
     import_caffe().set_mode_cpu()
     net = mini_net()
-    rng = np.random.default_rng(0)
-    for kernel, bias in net.params.values():
-        fan_in = np.prod(kernel.data.shape[1:])
-        kernel.data[...] = rng.normal(0, np.sqrt(2 / fan_in), kernel.data.shape)
-        bias.data[...] = rng.normal(0, 0.1, bias.data.shape)
+    set_random_weights(net)
     path = tmp_path_factory.mktemp("weights") / "random.caffemodel"
     net.save(str(path))
     return path

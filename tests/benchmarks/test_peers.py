@@ -105,15 +105,11 @@ def test_images_arrive_to_the_bit(drawn_set, stand_in, tmp_path):
         ),
     ],
 )
-def test_a_fault_is_one_line_and_nothing_is_written(drawn_set, stand_in, tmp_path, text, message):
+def test_a_fault_is_named_and_nothing_is_written(drawn_set, stand_in, tmp_path, text, message):
     stand_in(text)
     with pytest.raises(UserError) as error:
         mediapipe_hands.main([str(drawn_set), "--out", str(tmp_path / "found.json")])
-    assert (
-        message in str(error.value)
-        and "\n" not in str(error.value)
-        and not (tmp_path / "found.json").exists()
-    )
+    assert message in str(error.value) and not (tmp_path / "found.json").exists()
 
 
 def test_the_environment_is_made_once_and_again_when_it_is_not_whole(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from tests.support.chains import (
 )
 from tests.support.commands import run_code
 from tests.support.convolutions import SHAPES, TOLERANCE, assert_equal, convolution, passes
+from tests.support.weights import copy_weights
 
 caffe = import_caffe()
 caffe.set_mode_cpu()
@@ -182,9 +183,7 @@ def test_small_whole_numbers_are_exact(tmp_path, phase, layers):
 def test_what_stays_packed_is_rounded_alike(tmp_path, phase):
     """Each layer reads what is packed, or the plain array where Python has one of each blob."""
     net, other = (chain(tmp_path, phase=phase) for _ in range(2))
-    for name, blobs in net.params.items():
-        for index, blob in enumerate(blobs):
-            other.params[name][index].data[...] = blob.data
+    copy_weights(net, other)
     arrays = [(blob.data, blob.diff) for blob in other.blobs.values()]
     for seed, shape in enumerate([(2, 3, 21, 18), (1, 3, 16, 16), (2, 3, 21, 18)]):
         results = []
@@ -267,7 +266,7 @@ def test_a_net_keeps_the_precision_that_it_was_made_with(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("value, refused", [("half", True), ("FLOAT32", True), ("", False)])
-def test_another_precision_is_refused_in_one_line(tmp_path, caffe_tool, value, refused):
+def test_another_precision_is_refused(tmp_path, caffe_tool, value, refused):
     text = 'name: "n"' + INPUT
     text += """layer { name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param {
         num_output: 1 kernel_size: 1 } }"""

@@ -27,6 +27,7 @@ from tests.support.chains import (
     settled,
 )
 from tests.support.commands import run_code
+from tests.support.weights import copy_weights
 
 caffe = import_caffe()
 caffe.set_mode_cpu()
@@ -136,9 +137,7 @@ def test_a_test_net_after_steps_of_a_solver(tmp_path):
 
 def test_training_then_inference_of_the_same_file(tmp_path):
     train, test = chain(tmp_path, phase=caffe.TRAIN), settled(tmp_path)
-    for name, blobs in train.params.items():
-        for index, blob in enumerate(blobs):
-            test.params[name][index].data[...] = blob.data
+    copy_weights(train, test)
     for seed in range(3):
         assert_near(result(test, seed), result(train, seed))
 
@@ -301,9 +300,7 @@ def test_steps_of_a_solver(tmp_path):
         )
         solvers.append(caffe.get_solver(str(tmp_path / "solver.prototxt")))
     net, own = (solver.net for solver in solvers)
-    for name, blobs in own.params.items():
-        for index, blob in enumerate(blobs):
-            net.params[name][index].data[...] = blob.data
+    copy_weights(own, net)
     x = np.random.default_rng(1).normal(size=own.blobs["x"].data.shape)
     losses = []
     for _ in range(5):

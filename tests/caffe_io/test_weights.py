@@ -20,7 +20,7 @@ from mcc_caffe.caffe_io.weights import (
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import ENGINES, open_engine
 from mcc_caffe.train import parse_arguments, prepare_run
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, refusal, run
 from tests.support.weights import mini_net
 
 
@@ -126,7 +126,7 @@ def test_weights_of_another_variant_of_the_same_shapes_are_refused(engine, weigh
 def test_export_does_not_make_weights_those_of_another_variant(weights_of_paper, tmp_path):
     out = tmp_path / "hand.caffemodel"
     done = run("mcc_caffe.export", "--weights", weights_of_paper, "--caffemodel", out)
-    assert done.returncode == 3 and "it is of the variant paper, the net of mini" in done.stderr
+    assert "it is of the variant paper, the net of mini" in refusal(done, 3)
     assert not out.exists()
 
 
@@ -206,11 +206,11 @@ def test_damaged_weights_are_named_and_not_packed(change, words, net, weights, t
     change_conv1_1(path, change)
     with pytest.raises(UserError, match=words) as caught:
         load_weights(net, path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
     if "in the file" not in words:  # a shape is a fault only beside a net's
         done = run("mcc_caffe.pack", path, tmp_path / "out.npz")
-        assert done.returncode and re.search(words, done.stderr), done.stderr
-        assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "out.npz").exists()
+        line = refusal(done, 3 if "not finite" in words else 2)
+        assert re.search(words, line) and not (tmp_path / "out.npz").exists()
 
 
 def test_an_empty_file_holds_no_weights(net, tmp_path):
@@ -228,5 +228,4 @@ def test_infer_names_the_layer_whose_weights_are_not_finite(weights, tmp_path):
     done = run(
         "mcc_caffe.infer", ROOT / "docs/demo.jpg", "--weights", path, "--out", tmp_path / "out"
     )
-    assert done.returncode == 3 and "layer conv1_1 are not finite" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert "layer conv1_1 are not finite" in refusal(done, 3)

@@ -14,7 +14,7 @@ from mcc_caffe import evaluate
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId, run_models
-from tests.support.commands import run
+from tests.support.commands import refusal, run
 from tests.support.hands import hand, write_layout, write_set
 from tests.support.readers import coco_content, write
 
@@ -90,11 +90,7 @@ def test_a_bad_predictions_file_is_named_and_nothing_is_written(
                 "1",
             ]
         )
-    assert (
-        message in str(error.value)
-        and "\n" not in str(error.value)
-        and str(tmp_path) in str(error.value)
-    )
+    assert message in str(error.value) and str(tmp_path) in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -166,7 +162,7 @@ def test_wrong_arguments_are_named(arguments, message, drawn_set, weights, tmp_p
                 *(argument.format(**paths) for argument in arguments),
             ]
         )
-    assert message.format(**paths) in str(error.value) and "\n" not in str(error.value)
+    assert message.format(**paths) in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -259,21 +255,12 @@ def test_a_bad_sample_in_a_worker_process_gives_one_line(drawn_samples, weights,
     """The third image cannot be decoded."""
     samples = list(drawn_samples[:4])
     samples[2] = dataclasses.replace(samples[2], image_bytes=b"no image")
+    data, out = write_set(tmp_path / "set", samples), tmp_path / "out"
     done = run(
-        "mcc_caffe.evaluate",
-        write_set(tmp_path / "set", samples),
-        "--weights",
-        weights,
-        "--levels",
-        1,
-        "--processes",
-        2,
-        "--out",
-        tmp_path / "out",
+        *("mcc_caffe.evaluate", data, "--weights", weights, "--levels", 1),
+        *("--processes", 2, "--out", out, "--quiet"),
     )
-    assert (
-        done.returncode == 2 and "Traceback" not in done.stderr and not (tmp_path / "out").exists()
-    )
-    assert done.stderr.splitlines()[-1].startswith(
+    assert refusal(done).startswith(
         "error: 00000002_drawn2.jpg: the image (8 bytes) cannot be decoded: "
     )
+    assert not out.exists()

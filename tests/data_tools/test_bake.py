@@ -20,7 +20,7 @@ from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import ABLATIONS, MINI, VARIANTS, file_suffix
-from tests.support.commands import ROOT, run, start, wait_for
+from tests.support.commands import ROOT, losses, main_refusal, refusal, run, start, wait_for
 from tests.support.hands import write_set
 from tests.support.weights import mini_net
 
@@ -45,16 +45,8 @@ def source(drawn_samples, tmp_path_factory):
 
 def baked_set(variant, source, folder, form="lmdb"):
     done = bake(
-        source,
-        folder,
-        "--copies",
-        COPIES,
-        "--variant",
-        variant.name,
-        "--batch-size",
-        BATCH,
-        "--format",
-        form,
+        *(source, folder, "--copies", COPIES, "--variant", variant.name, "--batch-size", BATCH),
+        *("--format", form),
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -247,26 +239,11 @@ def test_the_stock_tool_has_the_losses_of_our_training(baked_mini, source, caffe
     mini_net().save(str(weights))
 
     done = run(
-        "mcc_caffe.train",
-        source,
-        "--out",
-        tmp_path / "run",
-        "--weights",
-        weights,
-        "--batch-size",
-        BATCH,
-        "--iterations",
-        4,
-        "--interval",
-        1,
-        "--workers",
-        1,
+        *("mcc_caffe.train", source, "--out", tmp_path / "run", "--weights", weights),
+        *("--batch-size", BATCH, "--iterations", 4, "--interval", 1, "--workers", 1),
     )
     assert done.returncode == 0, done.stderr
-    expected = {
-        line["iteration"]: line["losses"]
-        for line in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines())
-    }
+    expected = losses(tmp_path / "run")
 
     solver = (baked_mini / "solver.prototxt").read_text()
     (tmp_path / "solver.prototxt").write_text(
@@ -287,13 +264,13 @@ def test_the_stock_tool_has_the_losses_of_our_training(baked_mini, source, caffe
         r"Iteration (\d+) \(|Train net output #\d+: (\w+) = (\S+)", done.stderr
     ):
         if iteration:
-            losses = printed[int(iteration) + 1] = {}
+            of_iteration = printed[int(iteration) + 1] = {}
         else:
-            losses[name] = float(loss)
+            of_iteration[name] = float(loss)
 
     assert list(printed) == list(expected) == [1, 2, 3, 4]
-    for iteration, losses in expected.items():
-        assert printed[iteration] == pytest.approx(losses, rel=1e-5)
+    for iteration, wanted in expected.items():
+        assert printed[iteration] == pytest.approx(wanted, rel=1e-5)
     assert (baked_mini / "snapshots/mcc_iter_4.caffemodel").is_file()
 
 
@@ -415,17 +392,11 @@ def test_the_seed_counts_for_weights_and_samples(source, tmp_path):
         (["{set}", "{tmp}/out", "--copies", "1", "--format", "text"], "invalid choice: 'text'"),
     ],
 )
-def test_wrong_arguments_give_one_line(arguments, message, source, tmp_path):
+def test_wrong_arguments_are_refused(arguments, message, source, tmp_path):
     (tmp_path / "there").mkdir()
     paths = dict(tmp=tmp_path, set=source)
-    done = bake(*(argument.format(**paths) for argument in arguments), timeout=30)
-    last = done.stderr.splitlines()[-1]
-    assert (
-        done.returncode != 0
-        and "error: " in last
-        and message.format(**paths) in last
-        and "Traceback" not in done.stderr
-    )
+    words = [argument.format(**paths) for argument in arguments]
+    assert message.format(**paths) in main_refusal(baking.main, *words)
     assert [path.name for path in tmp_path.iterdir()] == ["there"] and not list(
         (tmp_path / "there").iterdir()
     )
@@ -438,11 +409,8 @@ def test_an_unreadable_record_leaves_nothing(source, tmp_path):
         database.begin(write=True) as transaction,
     ):
         transaction.put(b"00000007_drawn7.jpg", b"not a Datum")
-    done = bake(tmp_path / "set", tmp_path / "out", "--copies", 1)
-    assert (
-        done.returncode == 4
-        and "00000007_drawn7.jpg: the record is not a Caffe Datum" in done.stderr.splitlines()[-1]
-    )
+    done = bake(tmp_path / "set", tmp_path / "out", "--copies", 1, "--quiet")
+    assert "00000007_drawn7.jpg: the record is not a Caffe Datum" in refusal(done, 4)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
@@ -451,13 +419,10 @@ def test_a_full_disk_gives_one_line_and_leaves_nothing(form, source, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
-    done = bake(
-        source, tmp_path / "out", "--copies", 10, "--workers", 0, "--format", form, preexec_fn=limit
-    )
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert re.search(
-        r"^error: the set .*/out could not be written \(.*\): is the disk full\?$",
-        done.stderr.splitlines()[-1],
+    options = ("--copies", 10, "--workers", 0, "--format", form, "--quiet")
+    done = bake(source, tmp_path / "out", *options, preexec_fn=limit)
+    assert re.fullmatch(
+        r"error: the set .*/out could not be written \(.*\): is the disk full\?", refusal(done)
     )
     assert not list(tmp_path.iterdir())
 

@@ -3,7 +3,7 @@
 import pytest
 
 from data_tools.__main__ import TOOLS
-from tests.support.commands import run
+from tests.support.commands import refusal, run
 from tests.support.hands import hand, write_layout
 
 
@@ -26,10 +26,8 @@ def test_every_tool_gets_its_options_and_shows_its_own_name(tool):
 
 def test_an_unknown_verbosity_hinders_no_tool_that_is_quiet(tmp_path, monkeypatch):
     monkeypatch.setenv("MCC_CAFFE_VERBOSITY", "foo")
-    done = run("data_tools", "check", tmp_path / "set", "--quiet")
-    assert done.returncode == 2 and "set was not found" in done.stderr
-    done = run("data_tools", "check", tmp_path / "set")
-    assert done.returncode == 2 and "MCC_CAFFE_VERBOSITY is 'foo'" in done.stderr
+    assert "set was not found" in refusal(run("data_tools", "check", tmp_path / "set", "--quiet"))
+    assert "MCC_CAFFE_VERBOSITY is 'foo'" in refusal(run("data_tools", "check", tmp_path / "set"))
 
 
 def test_a_tool_keeps_its_output_and_exit_code(tmp_path):
@@ -50,6 +48,4 @@ def test_a_tool_keeps_its_output_and_exit_code(tmp_path):
     ],
 )
 def test_wrong_arguments_give_one_line(arguments, message):
-    done = run("data_tools", *arguments)
-    assert done.returncode == 2 and message in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    assert message in refusal(run("data_tools", *arguments))

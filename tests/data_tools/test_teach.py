@@ -16,7 +16,7 @@ from data_tools.taught_set import LARGEST_SIDE, TaughtSet
 from data_tools.teachers import AgreedHand, MediaPipeTeacher, find_agreed_hands, match_hands
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from tests.support.commands import log, run
+from tests.support.commands import files_of, log, run
 from tests.support.images import replace_once_read
 
 FIRST_BLUE = 100  # of the pixel at keypoint 0
@@ -187,7 +187,7 @@ def test_more_photographs_can_be_added_and_corrected_labels_stay(label, tmp_path
     content["annotations"][0]["keypoints"][:3] = [1.5, 2.5, 1]  # by hand
     del content["annotations"][1]
     (out / "hands.json").write_text(json.dumps(content))
-    crops = {path: path.read_bytes() for path in (out / "images").iterdir()}
+    crops = files_of(out / "images")
     (photos / "a.png").rename(photos / "another name.png")
     photograph(photos / "ccc.png")
     label(photos, out)
@@ -441,7 +441,7 @@ def test_without_any_hand_it_says_so(label, tmp_path):
         label(tmp_path / "out/images", tmp_path / "out")
 
 
-def test_a_missing_mediapipe_is_one_line(tmp_path, monkeypatch):
+def test_a_missing_mediapipe_is_said(tmp_path, monkeypatch):
     photograph(tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     with pytest.raises(UserError, match="--teacher mediapipe needs MediaPipe .*pip install"):

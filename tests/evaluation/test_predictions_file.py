@@ -216,7 +216,7 @@ def test_zeros_that_stand_for_missing_keypoints_are_refused(tmp_path):
     write_predictions(path, "x", {"a": np.zeros((21, 3)), "b": np.zeros((21, 3))})
     with pytest.raises(UserError, match="x.json: all keypoints lie at 0, 0, .* as null") as error:
         PredictionsFile(path)
-    assert "multiply" not in str(error.value) and len(str(error.value).splitlines()) == 1
+    assert "multiply" not in str(error.value)
 
 
 def test_images_that_are_not_measured_are_found(tmp_path):

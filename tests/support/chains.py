@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from tests.support.weights import copy_weights
 
 caffe = import_caffe()
 
@@ -75,9 +76,7 @@ def chain(
 def fresh(folder: Path, net, engine=""):
     """A new net with a net's weights, which has computed nothing yet."""
     new = chain(folder, engine)
-    for name, blobs in net.params.items():
-        for index, blob in enumerate(blobs):
-            new.params[name][index].data[...] = blob.data
+    copy_weights(net, new)
     return new
 
 

@@ -57,6 +57,20 @@ def write_unchecked_set(folder: pathlib.Path, samples: list) -> pathlib.Path:
     return folder
 
 
+def write_photos(folder: pathlib.Path) -> pathlib.Path:
+    """Write colour, grey, alpha, 16-bit and 1-pixel images in two folders, and a text file."""
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    (folder / "hand.jpg").write_bytes(drawn_sample(rng, "x").image_bytes)
+    (folder / "more/hand.JPG").write_bytes(drawn_sample(rng, "x").image_bytes)
+    cv2.imwrite(str(folder / "hand.png"), rng.integers(0, 255, (60, 80), dtype=np.uint8))
+    cv2.imwrite(str(folder / "alpha.png"), rng.integers(0, 255, (60, 80, 4), dtype=np.uint8))
+    cv2.imwrite(str(folder / "deep.png"), rng.integers(0, 65535, (60, 80, 3), dtype=np.uint16))
+    cv2.imwrite(str(folder / "pixel.png"), np.zeros((1, 1, 3), np.uint8))
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
 def turned_jpeg() -> bytes:
     """Make a JPEG of 40 x 20 pixels whose EXIF orientation, 6, says "turn by 90 degrees"."""
     return oriented_image(np.zeros((20, 40, 3), np.uint8), "JPEG", 6)

@@ -15,6 +15,22 @@ def mini_net() -> Any:
     return caffe.Net(str(ROOT / "prototxt/mini/deploy.prototxt"), caffe.TEST)
 
 
+def copy_weights(source: Any, target: Any) -> None:
+    """Copy the weights of a net into another one of the same layers."""
+    for name, blobs in source.params.items():
+        for index, blob in enumerate(blobs):
+            target.params[name][index].data[...] = blob.data
+
+
+def set_random_weights(net: Any) -> None:
+    """Give a net random weights, with heatmaps lively enough to tell positions apart."""
+    rng = np.random.default_rng(0)
+    for kernel, bias in net.params.values():
+        fan_in = np.prod(kernel.data.shape[1:])
+        kernel.data[...] = rng.normal(0, np.sqrt(2 / fan_in), kernel.data.shape)
+        bias.data[...] = rng.normal(0, 0.1, bias.data.shape)
+
+
 def lively_weights(prototxt: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     """Write random weights that keep each layer's output near 1; xavier's would fade."""
     caffe = import_caffe()

@@ -8,11 +8,11 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.training.run_log import IterationStats, RunLog
-from tests.support.commands import run
+from tests.support.commands import refusal, run
 from tests.support.mounts import run_with_mounts
 
 NO_SHARED_MEMORY = "mount -t tmpfs -o ro tmpfs /dev/shm"
-FAST = ("--batch-size", 1, "--interval", 1, "--iterations", 1)
+FAST = ("--batch-size", 1, "--interval", 1, "--iterations", 1, "--quiet")
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,7 @@ FAST = ("--batch-size", 1, "--interval", 1, "--iterations", 1)
 def test_a_training_without_shared_memory_says_so(options, remedy, drawn_set, tmp_path):
     command = "mcc_caffe.train", drawn_set, "--out", tmp_path / "run", *FAST, *options
     done = run_with_mounts(NO_SHARED_MEMORY, *command)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    line = done.stderr.splitlines()[-1]
+    line = refusal(done)
     assert "/dev/shm cannot be used (Read-only file system)" in line and remedy in line
 
 
@@ -35,9 +34,10 @@ def test_a_training_without_workers_needs_no_shared_memory(drawn_set, tmp_path):
 
 def test_an_evaluation_without_shared_memory_says_so(two_sets, weights, tmp_path):
     command = "mcc_caffe.evaluate", two_sets, "--weights", weights, "--out", tmp_path / "out"
-    done = run_with_mounts(NO_SHARED_MEMORY, *command, "--processes", 2, "--levels", 1)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "/dev/shm cannot be used" in done.stderr and "--processes 1" in done.stderr
+    options = "--processes", 2, "--levels", 1, "--quiet"
+    done = run_with_mounts(NO_SHARED_MEMORY, *command, *options)
+    line = refusal(done)
+    assert "/dev/shm cannot be used" in line and "--processes 1" in line
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,7 @@ def test_a_run_folder_on_a_full_disk_is_named(size, words, drawn_set, tmp_path):
     mounts = f"mount -t tmpfs -o size={size} tmpfs {tmp_path}"
     out = tmp_path / "run"
     done = run_with_mounts(mounts, "mcc_caffe.train", drawn_set, "--out", out, *FAST)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    line = done.stderr.splitlines()[-1]
+    line = refusal(done)
     assert words in line and str(out) in line and "make room" in line
 
 
@@ -70,10 +69,9 @@ def test_batches_that_no_machine_can_hold_are_refused(workers, drawn_set):
 
 
 def test_a_batch_size_that_is_too_large_is_one_line(drawn_set, tmp_path):
-    options = "--batch-size", 10**9, "--out", tmp_path / "run"
+    options = "--batch-size", 10**9, "--out", tmp_path / "run", "--quiet"
     done = run("mcc_caffe.train", drawn_set, *options)
-    assert done.returncode == 4 and "give a smaller batch size" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    assert "give a smaller batch size" in refusal(done, 4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0, -1])
