@@ -4,10 +4,16 @@ import os
 
 import pytest
 
-from mcc_caffe.caffe_io.pycaffe import import_caffe, require_caffe
+from mcc_caffe.caffe_io import pycaffe
+from mcc_caffe.caffe_io.pycaffe import gpu_ids, import_caffe, require_caffe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import choose_engine
-from tests.support.commands import ROOT, run
+from tests.support.builds import write_program
+from tests.support.commands import (
+    ROOT,
+    refusal,
+    run,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,8 +31,7 @@ def test_another_module_of_the_name_is_no_caffe(content, message, tmp_path):
         *("--out", tmp_path / "out"),
         env={**os.environ, "PYTHONPATH": path},
     )
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert message.format(folder=tmp_path) in done.stderr
+    assert message.format(folder=tmp_path) in refusal(done)
 
 
 @pytest.mark.parametrize("threads", ["100000", "100000,2", " 4097 "])
@@ -40,8 +45,7 @@ def test_more_threads_than_a_process_can_bear_are_refused(threads, monkeypatch, 
         *("mcc_caffe.infer", ROOT / "docs/demo.jpg", "--engine", "caffe"),
         *("--out", tmp_path / "out"),
     )
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert message in done.stderr
+    assert message in refusal(done)
 
 
 @pytest.mark.parametrize("threads", ["4096", "2,100000", "0", ""])
@@ -53,3 +57,74 @@ def test_threads_that_a_process_can_bear_are_taken(threads, monkeypatch):
 def test_too_many_threads_do_not_make_caffe_broken(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "100000")
     assert import_caffe() and choose_engine() == "caffe"
+
+
+@pytest.mark.parametrize(
+    "asked, cuda, present, words",
+    [
+        (
+            [0],
+            False,
+            [],
+            r"GPU 0 was asked for, but this Caffe .* is built for the CPU only: `make caffe GPU=1`",
+        ),
+        (
+            [0, 1],
+            True,
+            [],
+            "GPU 0,1 was asked for, but nvidia-smi lists no GPU on this machine: "
+            "install NVIDIA's driver, or leave the GPUs out",
+        ),
+        (
+            [0, 2],
+            True,
+            [0, 1],
+            "GPU 2 does not exist: nvidia-smi and CUDA_VISIBLE_DEVICES leave 0, 1",
+        ),
+        ([1, 1], True, [0, 1], "name one GPU twice"),
+    ],
+)
+def test_the_error_says_why_gpus_cannot_be_used(monkeypatch, asked, cuda, present, words):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(pycaffe, "has_cuda", lambda: cuda)
+    monkeypatch.setattr(pycaffe, "gpu_ids", lambda: present)
+    with pytest.raises(pycaffe.UserError, match=words):
+        pycaffe.require_gpus(asked)
+
+
+def test_no_gpu_that_the_environment_leaves_is_said(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.setattr(pycaffe, "has_cuda", lambda: True)
+    monkeypatch.setattr(pycaffe, "gpu_ids", list)
+    with pytest.raises(pycaffe.UserError, match="no GPU that CUDA_VISIBLE_DEVICES=7 leaves: set"):
+        pycaffe.require_gpus([0])
+
+
+@pytest.mark.parametrize(
+    "visible, ids",
+    [
+        (None, [0, 1, 2]),
+        ("2,0", [0, 1]),
+        ("GPU-18932f937", [0]),
+        ("GPU-2", [0]),
+        ("GPU-zzzz", []),
+        ("GPU-", []),
+        ("MIG-5, MIG-6", [0]),
+        ("1,-1,2", [0]),
+        ("", []),
+        ("-1", []),
+        ("0,1,2,3", [0, 1, 2]),
+        ("7", []),
+        ("0,7,1", [0]),
+        ("1,1", []),
+    ],
+)
+def test_gpus_are_counted_as_cuda_does(visible, ids, tmp_path, monkeypatch):
+    lines = "\n".join(f"GPU {number}: a card (UUID: GPU-{number}8932f937)" for number in range(3))
+    lines += "\n  MIG 1g.10gb     Device  0: (UUID: MIG-5f2e)"
+    write_program(tmp_path / "nvidia-smi", f"echo '{lines}'")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_ids() == ids
