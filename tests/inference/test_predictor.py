@@ -1,7 +1,6 @@
 """HandPredictor: a level is a plain forward pass, and keypoints come back to where they are."""
 
 import copy
-import dataclasses
 import pickle
 import re
 import sys
@@ -16,18 +15,17 @@ from hypothesis import strategies as st
 
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
-from mcc_caffe.core.drawing import draw_mask, draw_over, draw_pose, draw_skeleton
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows, to_cells
-from mcc_caffe.core.hand import FINGER_COLOURS
 from mcc_caffe.core.heatmaps import decode_levels, encode
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.hand_tracker import HandTracker
-from mcc_caffe.inference.pyramid import MaskCells, Pyramid, window_map
+from mcc_caffe.inference.pyramid import Pyramid, window_map
 from mcc_caffe.paper import MINI
-from mcc_caffe.predictor import HandPose, HandPredictor, best_keypoints
+from mcc_caffe.predictor import HandPredictor, best_keypoints
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample
+from tests.support.poses import make_pose
 
 SIZE = MINI.input_size
 
@@ -331,102 +329,6 @@ def test_images_of_any_size_pass(weights, shape):
 def test_what_is_no_image_is_refused(weights, wrong):
     with pytest.raises(UserError, match="HxWx3 uint8 BGR is needed"):
         HandPredictor(weights).predict(wrong)
-
-
-def make_pose(image, keypoints, mask_cells):
-    size = image.shape[1::-1]
-    image_to_input = window_map((0, 0, *size), SIZE)
-    return HandPose(
-        keypoints,
-        keypoints[:, 2] > 0.2,
-        size,
-        SIZE,
-        (MaskCells(mask_cells, image_to_input),),
-        np.zeros((1, 22, 16, 16), np.float32),
-        image_to_input[None],
-        {},
-    )
-
-
-def test_skeleton_is_drawn_in_finger_colours():
-    """A bone has its finger's colour in its middle; a missing joint leaves its bone out."""
-    image = np.zeros((400, 400, 3), np.uint8)
-    keypoints = np.column_stack(
-        [np.linspace(20, 380, 21), 200 + 150 * np.sin(np.arange(21)), np.ones(21)]
-    )
-    keypoints[20, 2] = 0.1
-    drawn = draw_skeleton(image, keypoints, keypoints[:, 2] > 0.2)
-    for finger in range(5):
-        first = 4 * finger + 2
-        x, y = keypoints[first : first + 2, :2].mean(axis=0).round().astype(int)
-        assert np.abs(drawn[y, x].astype(int) - FINGER_COLOURS[finger]).max() <= 16
-    x, y = (0.5 * keypoints[19, :2] + 0.5 * keypoints[20, :2]).round().astype(int)
-    assert not drawn[y, x].any()
-
-
-def test_mask_is_tinted_blue_inside_only():
-    image = np.full((100, 100, 3), 100, np.uint8)
-    mask = np.zeros((100, 100), np.float32)
-    mask[:, 60:] = 0.9
-    drawn = draw_mask(image, mask)
-    assert (drawn[:, :58] == 100).all()
-    assert (drawn[:, 62:, 0] > 150).all() and (drawn[:, 62:, 2] < 60).all()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (900, 30), (480, 640), (5000, 40)])
-def test_three_panels_for_any_image(shape):
-    image = np.zeros((*shape, 3), np.uint8)
-    pose = make_pose(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
-    drawn = draw_pose(image, pose)
-    side = min(max(*shape, 480), 1600)
-    assert max(drawn.shape[0], (drawn.shape[1] - 8) // 3) == side
-
-
-def test_panels_are_as_large_as_the_photograph():
-    image = np.full((700, 900, 3), 100, np.uint8)
-    pose = make_pose(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
-    drawn = draw_pose(image, pose)
-    assert drawn.shape == (700, 3 * 900 + 8, 3)
-    assert (drawn[:, :900] == 100).all() and (drawn[:, -900:] == 45).all()
-
-
-def test_a_heatmap_glows_at_its_keypoint_in_the_colour_of_its_finger():
-    """The index finger's first keypoint, in an image of 60 pixels that is drawn 8 times as large.
-
-    The middle of cell (11, 3) of the input is its pixel (91.5, 27.5), the image's (42.9, 12.9) and
-    (346.6, 106.6) of the third panel.
-    """
-    image = np.full((60, 60, 3), 200, np.uint8)
-    keypoints = np.zeros((21, 3))
-    keypoints[5] = 91.5, 27.5, 1
-    pose = make_pose(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
-    heatmaps = encode(keypoints, 16, 1.5)[None]
-    panel = draw_pose(image, dataclasses.replace(pose, level_heatmaps=heatmaps))[:, -480:]
-    colour = 0.5 * np.array(FINGER_COLOURS[1]) + 127
-    assert np.abs(panel[107, 347] - colour).max() < 4
-    heat = np.abs(panel - 90.0).max(axis=2)  # 90: the image, darkened
-    rows, columns = np.nonzero(heat > 0.9 * heat.max())
-    assert abs(rows.mean() - 106.6) < 1 and abs(columns.mean() - 346.6) < 1
-
-
-@pytest.mark.parametrize("side, width", [(40, 1), (320, 4), (1600, 20)])
-def test_bones_are_as_wide_as_the_hand_is_large(side, width):
-    keypoints = np.column_stack([np.full(21, 400.0), np.linspace(100, 100 + side, 21), np.ones(21)])
-    present = np.zeros(21, bool)
-    present[[0, 17, 20]] = True  # the wrist, the first and the last of the little finger
-    drawn = draw_skeleton(np.zeros((1800, 800, 3), np.uint8), keypoints, present)
-    row = drawn[100 + side // 2].max(axis=1)
-    assert abs(int((row > 127).sum()) - width) <= 1
-
-
-def test_no_mask_is_drawn_where_there_is_no_hand():
-    image = np.full((60, 90, 3), 100, np.uint8)
-    keypoints, cells = np.full((21, 3), 30.0), np.ones((16, 16), np.float32)
-    keypoints[:, 2] = 0.1
-    pose = make_pose(image, keypoints, cells)
-    assert pose.mask_box() is not None
-    assert (draw_over(image, pose) == 100).all()
-    assert (draw_pose(image, pose)[:, :480] == 100).all()
 
 
 def test_mask_box():
