@@ -11,8 +11,8 @@ from mcc_caffe.caffe_io.protobuf import messages, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.errors import UserError
-from tests.support.commands import ROOT, run
-from tests.support.weights import mini_net
+from tests.support.commands import ROOT, refusal, run
+from tests.support.weights import mini_net, set_random_weights
 
 SIDE = 64  # pixels of the input: 8 x 8 maps are enough to compare
 STAGES = [f"Mconv7_stage{stage}" for stage in range(2, 7)]
@@ -78,12 +78,7 @@ def openpose(tmp_path_factory):
     caffe = import_caffe()
     caffe.set_mode_cpu()
     net = caffe.Net(str(folder / "pose_deploy.prototxt"), caffe.TEST)
-    rng = np.random.default_rng(0)
-    for kernel, bias in net.params.values():
-        kernel.data[...] = rng.normal(
-            0, np.sqrt(2 / np.prod(kernel.data.shape[1:])), kernel.data.shape
-        )
-        bias.data[...] = rng.normal(0, 0.1, bias.data.shape)
+    set_random_weights(net)
     net.save(str(folder / "pose_iter_102000.caffemodel"))
     yield net, folder / "pose_iter_102000.caffemodel"
     shutil.rmtree(folder)  # half a gigabyte that pytest would keep
@@ -172,7 +167,7 @@ def test_openposes_file_is_not_loaded_without_surgery(suffix, openpose):
         load_weights(net, openpose[1], complete=False)
     message = str(error.value)
     assert "is OpenPose's hand model: make weights of our net out of it with `python -m" in message
-    assert "\n" not in message and np.array_equal(net.params["conv1_1"][0].data, before)
+    assert np.array_equal(net.params["conv1_1"][0].data, before)
 
 
 def test_vgg_19_loads_by_name(openpose):
@@ -217,14 +212,14 @@ def without_layers(path, *names):
     return other
 
 
-def test_weights_of_another_net_give_one_line(openpose, transplanted, tmp_path):
+def test_weights_of_another_net_are_refused(openpose, transplanted, tmp_path):
     mini = tmp_path / "mini.caffemodel"
     mini_net().save(str(mini))
 
     def message(path):
         with pytest.raises(UserError) as error:
             surgery.main(["--openpose", str(path), "--out", str(tmp_path / "out.caffemodel")])
-        assert "\n" not in str(error.value) and not (tmp_path / "out.caffemodel").exists()
+        assert not (tmp_path / "out.caffemodel").exists()
         return str(error.value)
 
     incomplete = without_layers(openpose[1], "conv5_3_CPM", "Mconv7_stage5")
@@ -248,9 +243,7 @@ def test_a_file_that_is_no_caffemodel_gives_one_line(tmp_path):
         (tmp_path / "none", "was not found"),
     ):
         done = run("mcc_caffe.surgery", "--openpose", path, "--out", tmp_path / "out.caffemodel")
-        assert (
-            done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
-        )
+        assert message in refusal(done)
 
 
 def test_no_file_is_replaced(tmp_path):

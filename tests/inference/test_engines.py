@@ -232,17 +232,8 @@ def test_infer_says_which_engine_ran(options, engine, tmp_path):
 )
 def test_evaluate_says_which_engine_ran(options, engine, drawn_set, tmp_path):
     done = run(
-        "mcc_caffe.evaluate",
-        drawn_set,
-        "--levels",
-        1,
-        "--limit",
-        3,
-        "--processes",
-        1,
-        "--out",
-        tmp_path,
-        *options,
+        *("mcc_caffe.evaluate", drawn_set, "--levels", 1, "--limit", 3, "--processes", 1),
+        *("--out", tmp_path, *options),
     )
     assert done.returncode == 0 and f"engine {engine}" in done.stderr, done.stderr
     (model,) = json.loads((tmp_path / "results.json").read_text())["models"]

@@ -8,7 +8,7 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import is_shipped
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, refusal, run
 
 DEPLOY = ROOT / "prototxt/mini/deploy.prototxt"
 WEIGHTS = shipped_weights("mini")
@@ -40,9 +40,8 @@ def write_changed(folder, old, new):
 )
 def test_a_net_that_cannot_be_used_is_refused(engine, old, new, words, tmp_path):
     path = write_changed(tmp_path, old, new)
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=words):
         open_engine(path, WEIGHTS, engine=engine)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("engine", ["caffe", "onnx"])
@@ -97,6 +96,6 @@ def test_a_net_that_caffe_aborts_on_ends_infer_in_one_line(tmp_path):
     path = write_changed(tmp_path, '"Convolution"', '"Convolutoin"')
     out = tmp_path / "out"
     done = run("mcc_caffe.infer", ROOT / "docs/demo.jpg", "--prototxt", path, "--out", out)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert f"{path}: Caffe refuses it (" in done.stderr and "Convolutoin" in done.stderr
+    line = refusal(done)
+    assert f"{path}: Caffe refuses it (" in line and "Convolutoin" in line
     assert not out.exists()

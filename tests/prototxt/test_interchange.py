@@ -177,17 +177,8 @@ def files(source, tmp_path_factory):
     """The list of the HDF5 files of the hands, two copies each."""
     folder = tmp_path_factory.mktemp("interchange") / "baked"
     done = run(
-        "data_tools.bake",
-        source,
-        folder,
-        "--copies",
-        2,
-        "--variant",
-        "mini",
-        "--format",
-        "hdf5",
-        "--batch-size",
-        BATCH,
+        *("data_tools.bake", source, folder, "--copies", 2, "--variant", "mini"),
+        *("--format", "hdf5", "--batch-size", BATCH),
     )
     assert done.returncode == 0, done.stderr
     return folder / "files.txt"
