@@ -151,6 +151,19 @@ class LabelPage:
         return key
 
 
+@pytest.fixture
+def label(new_page, shared_url) -> LabelPage:
+    """The page over the folder of all tests."""
+    return LabelPage(new_page(shared_url))
+
+
+@pytest.fixture
+def own_label(new_page, folder) -> Iterator[LabelPage]:
+    """The page over a folder of the test's own."""
+    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
+        yield LabelPage(new_page(url))
+
+
 def look_at_the_list_often(page) -> None:
     """Load a page again, with timers that wait for 200 milliseconds at most."""
     page.add_init_script(
@@ -243,8 +256,7 @@ def shared_url(images, tmp_path_factory):
         yield url
 
 
-def test_mouse_and_keys_move_a_point_and_say_that_it_is_missing(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_mouse_and_keys_move_a_point_and_say_that_it_is_missing(label):
     page, before = label.page, label.labels().points
     x, y = label.image()["width"] / 2, label.image()["height"] / 2
     label.drag_point(4, x - before[4].x, y - before[4].y)
@@ -260,8 +272,7 @@ def test_mouse_and_keys_move_a_point_and_say_that_it_is_missing(new_page, shared
     assert "index, base" in page.text_content("#message")
 
 
-def test_the_mask_is_painted_erased_and_brought_back(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_the_mask_is_painted_erased_and_brought_back(label):
     page, mask = label.page, label.mask()
     page.click("[data-tool=brush]")
     page.fill("#width", "20")
@@ -281,8 +292,7 @@ def test_the_mask_is_painted_erased_and_brought_back(new_page, shared_url):
     assert np.array_equal(label.mask(), painted)
 
 
-def test_a_drag_of_an_enlarged_image_moves_a_point_by_less(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_a_drag_of_an_enlarged_image_moves_a_point_by_less(label):
     page, point = label.page, label.labels().points[4]
     x, y = label.to_page(point.x, point.y)
     page.mouse.move(x, y)
@@ -342,8 +352,7 @@ def test_keys_that_were_on_their_way_to_the_image_answer_no_conflict(new_page, s
 
 
 @pytest.mark.parametrize("tool", ["points", "brush"])
-def test_a_drag_stays_on_the_image_where_it_began(new_page, shared_url, tool):
-    label = LabelPage(new_page(shared_url))
+def test_a_drag_stays_on_the_image_where_it_began(label, tool):
     page, first = label.page, label.key()
     page.click(f"[data-tool={tool}]")
     page.locator("#image").focus()
@@ -368,8 +377,7 @@ def test_a_drag_stays_on_the_image_where_it_began(new_page, shared_url, tool):
 
 
 @pytest.mark.parametrize(("tool", "key"), [("points", "."), ("brush", "v"), ("brush", "n")])
-def test_a_key_changes_nothing_while_a_drag_goes_on(new_page, shared_url, tool, key):
-    label = LabelPage(new_page(shared_url))
+def test_a_key_changes_nothing_while_a_drag_goes_on(label, tool, key):
     page, first, pixel_requests = label.page, label.key(), label.pixel_requests()
     page.click(f"[data-tool={tool}]")
     page.click("#points li:first-child button")
@@ -531,17 +539,18 @@ def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_p
     page.wait_for_selector("#message:text-is('')", state="attached")
 
 
+def answer_saves(page, answer) -> None:
+    """Call `answer` with the route of each save; a `page.unroute("**/images/*")` ends that."""
+    page.route(
+        "**/images/*",
+        lambda route: answer(route) if route.request.method == "PUT" else route.continue_(),
+    )
+
+
 def hold_saves(page) -> list:
     """Let no save of a page reach the server; return the list of those that wait."""
     waiting: list = []
-
-    def hold(route) -> None:
-        if route.request.method == "PUT":
-            waiting.append(route)
-        else:
-            route.continue_()
-
-    page.route("**/images/*", hold)
+    answer_saves(page, waiting.append)
     return waiting
 
 
@@ -553,8 +562,7 @@ def send_held_save(page, waiting: list) -> None:
     page.wait_for_selector("#saved[data-state=saved]")
 
 
-def test_an_image_that_loads_slowly_does_not_bring_old_labels_back(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_an_image_that_loads_slowly_does_not_bring_old_labels_back(label):
     page, first = label.page, label.key()
     page.locator("#image").focus()
     before = label.image()
@@ -575,8 +583,7 @@ def test_an_image_that_loads_slowly_does_not_bring_old_labels_back(new_page, sha
     assert label.image(first)["revision"] == before["revision"] + 2, "it began from the old one"
 
 
-def test_an_image_that_is_asked_for_twice_is_loaded_once(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_an_image_that_is_asked_for_twice_is_loaded_once(label):
     page, requests = label.page, label.pixel_requests()
     other, first = page.locator("#images button[aria-current=false]"), label.key()
     with label.held_pixels():
@@ -588,8 +595,7 @@ def test_an_image_that_is_asked_for_twice_is_loaded_once(new_page, shared_url):
     assert len(requests) == 1
 
 
-def test_a_turn_back_drops_the_image_that_is_being_opened(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_a_turn_back_drops_the_image_that_is_being_opened(label):
     page, first = label.page, label.key()
     page.locator("#image").focus()
     with label.held_pixels():
@@ -600,9 +606,8 @@ def test_a_turn_back_drops_the_image_that_is_being_opened(new_page, shared_url):
     assert label.key() == first
 
 
-def test_labels_that_were_kept_are_shown(new_page, shared_url):
+def test_labels_that_were_kept_are_shown(label, new_page, shared_url):
     """The page loads the image again while it saves its own labels."""
-    label = LabelPage(new_page(shared_url))
     page = label.page
     page.locator("#image").focus()
     theirs = LabelPage(new_page(f"{shared_url}#{label.key()}"))
@@ -628,65 +633,59 @@ def statuses(label: LabelPage) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("key", ["Enter", "x"])
-def test_a_held_key_labels_one_image(new_page, folder, key):
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
-        label = LabelPage(new_page(url))
-        page, first = label.page, label.key()
-        for control in ("#done" if key == "Enter" else "#image", "#image"):
-            before = [status for status in statuses(label).values() if status != "open"]
-            page.locator(control).focus()
-            label.look()
-            for _ in range(10):
-                page.keyboard.down(key)
-                page.wait_for_timeout(60)
-            page.keyboard.up(key)
-            finished = [status for status in statuses(label).values() if status != "open"]
-            assert len(finished) == len(before) + 1
-        assert statuses(label)[first] == ("done" if key == "Enter" else "none")
+def test_a_held_key_labels_one_image(own_label, key):
+    page, first = own_label.page, own_label.key()
+    for control in ("#done" if key == "Enter" else "#image", "#image"):
+        before = [status for status in statuses(own_label).values() if status != "open"]
+        page.locator(control).focus()
+        own_label.look()
+        for _ in range(10):
+            page.keyboard.down(key)
+            page.wait_for_timeout(60)
+        page.keyboard.up(key)
+        finished = [status for status in statuses(own_label).values() if status != "open"]
+        assert len(finished) == len(before) + 1
+    assert statuses(own_label)[first] == ("done" if key == "Enter" else "none")
 
 
-def test_a_double_click_labels_one_image(new_page, folder):
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
-        label = LabelPage(new_page(url))
-        first = label.key()
-        label.look()
-        label.page.dblclick("#done", delay=60)
-        label.wait_for_another(first)
-        assert list(statuses(label).values()).count("done") == 1
-        with label.held_pixels():
-            label.look()
-            with label.page.expect_request("**/pixels?*"):
-                label.page.click("#done")
-            label.page.click("#none")  # the next image is not shown yet
-        label.wait_until_saved()
-        assert sorted(statuses(label).values()) == ["done", "done", "open"]
+def test_a_double_click_labels_one_image(own_label):
+    first = own_label.key()
+    own_label.look()
+    own_label.page.dblclick("#done", delay=60)
+    own_label.wait_for_another(first)
+    assert list(statuses(own_label).values()).count("done") == 1
+    with own_label.held_pixels():
+        own_label.look()
+        with own_label.page.expect_request("**/pixels?*"):
+            own_label.page.click("#done")
+        own_label.page.click("#none")  # the next image is not shown yet
+    own_label.wait_until_saved()
+    assert sorted(statuses(own_label).values()) == ["done", "done", "open"]
 
 
-def test_what_was_clicked_gives_the_focus_back_to_the_image(new_page, folder):
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
-        label = LabelPage(new_page(url))
-        page, first, before = label.page, label.key(), label.labels()
-        page.click("[data-tool=brush]")
-        label.press("Space")
-        assert label.labels().runs != before.runs
-        slider = page.locator("#width").bounding_box()
-        x, y = slider["x"] + 20, slider["y"] + slider["height"] / 2
-        for control in ("#show-mask", "label:has(#show-points)", "#keys summary", "#undo"):
-            page.click(control)
-            assert page.evaluate("document.activeElement.id") == "image", control
-        label.drag((x, y), (x + 30, y + 200))
-        assert page.evaluate("document.activeElement.id") == "image"
-        page.click("#points li:nth-child(5) button")
-        page.click("#missing")
-        label.look()
-        label.press("Enter")
-        label.wait_for_another(first)
-        after = label.labels(first)
-        assert after.status == "done" and after.points[4].missing != before.points[4].missing
+def test_what_was_clicked_gives_the_focus_back_to_the_image(own_label):
+    page, first, before = own_label.page, own_label.key(), own_label.labels()
+    page.click("[data-tool=brush]")
+    own_label.press("Space")
+    assert own_label.labels().runs != before.runs
+    slider = page.locator("#width").bounding_box()
+    x, y = slider["x"] + 20, slider["y"] + slider["height"] / 2
+    for control in ("#show-mask", "label:has(#show-points)", "#keys summary", "#undo"):
+        page.click(control)
+        assert page.evaluate("document.activeElement.id") == "image", control
+    own_label.drag((x, y), (x + 30, y + 200))
+    assert page.evaluate("document.activeElement.id") == "image"
+    page.click("#points li:nth-child(5) button")
+    page.click("#missing")
+    own_label.look()
+    own_label.press("Enter")
+    own_label.wait_for_another(first)
+    after = own_label.labels(first)
+    assert after.status == "done" and after.points[4].missing != before.points[4].missing
 
-        page.locator("#missing").focus()
-        label.press("Enter", "Enter")
-        assert page.evaluate("document.activeElement.id") == "missing"
+    page.locator("#missing").focus()
+    own_label.press("Enter", "Enter")
+    assert page.evaluate("document.activeElement.id") == "missing"
 
 
 def focused(page) -> str:
@@ -722,8 +721,7 @@ def test_keys_act_while_the_image_has_the_focus(new_page, shared_url):
     assert label.labels() == Labels.model_validate(before["labels"])
 
 
-def test_the_focus_goes_to_the_image_with_a_choice(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_the_focus_goes_to_the_image_with_a_choice(label):
     page = label.page
     choices = (
         *("[data-tool=brush]", "[data-tool=points]"),
@@ -741,24 +739,21 @@ def test_the_focus_goes_to_the_image_with_a_choice(new_page, shared_url):
         assert focused(page) == control
 
 
-def test_no_hand_pressed_twice_by_key_is_said_of_two_images(new_page, folder):
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
-        label = LabelPage(new_page(url))
-        keys = [label.key()]
-        label.page.locator("#none").focus()
-        for _ in range(2):
-            label.look()
-            label.press("Enter")
-            label.wait_for_another(*keys)
-            keys.append(label.key())
-        assert focused(label.page) == "none"
-        after = statuses(label)
-        assert [after[key] for key in keys] == ["none", "none", "open"]
+def test_no_hand_pressed_twice_by_key_is_said_of_two_images(own_label):
+    keys = [own_label.key()]
+    own_label.page.locator("#none").focus()
+    for _ in range(2):
+        own_label.look()
+        own_label.press("Enter")
+        own_label.wait_for_another(*keys)
+        keys.append(own_label.key())
+    assert focused(own_label.page) == "none"
+    after = statuses(own_label)
+    assert [after[key] for key in keys] == ["none", "none", "open"]
 
 
 @pytest.mark.parametrize("choice", ["[data-tool=brush]", "#points li:nth-child(3) button"])
-def test_a_choice_pressed_twice_by_key_finishes_no_image(new_page, shared_url, choice):
-    label = LabelPage(new_page(shared_url))
+def test_a_choice_pressed_twice_by_key_finishes_no_image(label, choice):
     first, before = label.key(), statuses(label)
     label.look()
     label.page.locator(choice).focus()
@@ -767,15 +762,13 @@ def test_a_choice_pressed_twice_by_key_finishes_no_image(new_page, shared_url, c
     assert label.key() == first and statuses(label) == before
 
 
-def test_the_address_names_the_open_image(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_the_address_names_the_open_image(label):
     first = label.key()
     label.page.evaluate("location.hash = 'zzz'")
     label.wait_for(first)
 
 
-def test_undo_and_redo_keep_the_focus_where_nothing_is_left(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_undo_and_redo_keep_the_focus_where_nothing_is_left(label):
     page, first, before = label.page, label.key(), label.labels()
     label.press("m")
     label.look()
@@ -792,8 +785,7 @@ def test_undo_and_redo_keep_the_focus_where_nothing_is_left(new_page, shared_url
     assert label.labels() == before
 
 
-def test_the_page_says_what_undo_and_redo_have_changed(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_the_page_says_what_undo_and_redo_have_changed(label):
     page, wrist = label.page, label.labels().points[0]
     page.click("#points li:first-child button")
     label.press("Shift+ArrowDown" if wrist.y < SIZE / 2 else "Shift+ArrowUp", "b", "Space", ".")
@@ -832,15 +824,14 @@ def test_the_page_says_how_labels_differ(new_page, shared_url):
     ]
 
 
-def test_a_screen_reader_hears_of_saving_only_where_it_fails(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_a_screen_reader_hears_of_saving_only_where_it_fails(label):
     page = label.page
     label.press("m")
     label.wait_until_saved()
     assert page.locator("#saved[role], #saved[aria-live]").count() == 0
     speech = page.locator("#saving-speech[role=status]")
     assert speech.text_content() == ""
-    page.route("**/images/*", cut_saves)
+    answer_saves(page, lambda route: route.abort())
     label.press("m")
     page.wait_for_selector("#saved[data-state=failed]")
     assert speech.text_content() == page.text_content("#saved") != ""
@@ -849,8 +840,7 @@ def test_a_screen_reader_hears_of_saving_only_where_it_fails(new_page, shared_ur
     assert speech.text_content() == "Saved"
 
 
-def test_keys_bring_what_they_move_onto_the_canvas(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_keys_bring_what_they_move_onto_the_canvas(label):
     page = label.page
     # The page draws the ring of the chosen point last, or that of the brush.
     page.evaluate(
@@ -894,8 +884,7 @@ def test_keys_bring_what_they_move_onto_the_canvas(new_page, shared_url):
         assert is_ring_on_canvas(), key
 
 
-def test_a_drag_from_the_border_of_the_canvas_moves_no_image(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_a_drag_from_the_border_of_the_canvas_moves_no_image(label):
     page = label.page
     index, point = min(enumerate(label.labels().points), key=lambda item: item[1].x)
     x, y = label.to_page(point.x, point.y)
@@ -910,30 +899,27 @@ def test_a_drag_from_the_border_of_the_canvas_moves_no_image(new_page, shared_ur
     assert_point(label.labels().points[index], point.x + 40 / scale, point.y, 0.5)
 
 
-def test_what_is_finished_can_be_reopened(new_page, folder):
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
-        label = LabelPage(new_page(url))
-        page, key, name = label.page, label.key(), label.page.locator("#name")
-        file_name = label.image()["name"]
-        for finish, status in (("#done", "done"), ("#none", "none")):
-            page.wait_for_selector("#reopen[aria-disabled=true]")
-            label.press("m")
-            points = label.labels().points
-            label.look()
-            page.click(finish)
-            label.wait_for_another(key)
-            page.click(f"#images button:has-text('{file_name}')")
-            label.wait_for(key)
-            assert statuses(label)[key] == status
-            page.locator("#reopen").focus()
-            label.press("Enter", "Enter")
-            assert focused(page) == "reopen"
-            assert statuses(label)[key] == "open" and label.labels().points == points
-            assert name.text_content().endswith(")")
+def test_what_is_finished_can_be_reopened(own_label):
+    page, key, name = own_label.page, own_label.key(), own_label.page.locator("#name")
+    file_name = own_label.image()["name"]
+    for finish, status in (("#done", "done"), ("#none", "none")):
+        page.wait_for_selector("#reopen[aria-disabled=true]")
+        own_label.press("m")
+        points = own_label.labels().points
+        own_label.look()
+        page.click(finish)
+        own_label.wait_for_another(key)
+        page.click(f"#images button:has-text('{file_name}')")
+        own_label.wait_for(key)
+        assert statuses(own_label)[key] == status
+        page.locator("#reopen").focus()
+        own_label.press("Enter", "Enter")
+        assert focused(page) == "reopen"
+        assert statuses(own_label)[key] == "open" and own_label.labels().points == points
+        assert name.text_content().endswith(")")
 
 
-def test_a_new_address_opens_its_image(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_a_new_address_opens_its_image(label, shared_url):
     page, first = label.page, label.key()
     second = label.turn()
     for key in (first, second):
@@ -945,8 +931,7 @@ def test_a_new_address_opens_its_image(new_page, shared_url):
 
 
 @pytest.mark.parametrize("key", ["Space", "m"])
-def test_a_held_key_is_one_change(new_page, shared_url, key):
-    label = LabelPage(new_page(shared_url))
+def test_a_held_key_is_one_change(label, key):
     page = label.page
     label.press("b", "ArrowRight")
     before = label.image()
@@ -1081,49 +1066,44 @@ def test_page_and_server_ask_for_the_same(new_page, shared_url):
     assert shown == [gap and f"{gap[0].upper()}{gap[1:]}." for gap in gaps]
 
 
-def test_labels_that_the_server_does_not_take_as_done_are_shown_as_begun(new_page, folder):
+def test_labels_that_the_server_does_not_take_as_done_are_shown_as_begun(own_label):
     """The person takes away all points of an image that is done."""
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
-        label = LabelPage(new_page(url))
-        page, name = label.page, label.page.locator("#name")
-        label.look()
-        key = label.finish()
-        label.wait_for_another(key)
-        page.locator("#image").focus()
-        label.press("p")
-        label.wait_for(key)
-        assert name.text_content().endswith(", done")
-        for index, point in enumerate(label.labels().points):
-            if not point.missing:
-                page.click(f"#points li:nth-child({index + 1}) button")
-                label.press("m")
-        label.wait_for_message("Saved, but ")
-        gap = "all 21 points are missing: place at least one, or choose No hand"
-        image_name = name.text_content().split(" (")[0]
-        assert page.text_content("#message") == f"Saved, but {image_name} is not done: {gap}."
-        assert statuses(label)[key] == "open"
-        assert not name.text_content().endswith(", done")
-        assert "begun" in page.text_content("#images [aria-current=true]")
-        label.press("Control+z")
-        assert statuses(label)[key] == "done"
-        assert name.text_content().endswith(", done")
+    page, name = own_label.page, own_label.page.locator("#name")
+    own_label.look()
+    key = own_label.finish()
+    own_label.wait_for_another(key)
+    page.locator("#image").focus()
+    own_label.press("p")
+    own_label.wait_for(key)
+    assert name.text_content().endswith(", done")
+    for index, point in enumerate(own_label.labels().points):
+        if not point.missing:
+            page.click(f"#points li:nth-child({index + 1}) button")
+            own_label.press("m")
+    own_label.wait_for_message("Saved, but ")
+    gap = "all 21 points are missing: place at least one, or choose No hand"
+    image_name = name.text_content().split(" (")[0]
+    assert page.text_content("#message") == f"Saved, but {image_name} is not done: {gap}."
+    assert statuses(own_label)[key] == "open"
+    assert not name.text_content().endswith(", done")
+    assert "begun" in page.text_content("#images [aria-current=true]")
+    own_label.press("Control+z")
+    assert statuses(own_label)[key] == "done"
+    assert name.text_content().endswith(", done")
 
 
-def test_labels_that_cannot_be_written_are_sent_until_they_are(new_page, folder):
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
-        label = LabelPage(new_page(url))
-        masks = folder / LABELS_FOLDER / ONEHAND10K / "Train/mask"
-        away = masks.with_name("away")
-        masks.rename(away)
-        label.look()
-        key = label.finish()
-        label.page.wait_for_selector("#saved:has-text('cannot be written')")
-        away.rename(masks)
-        assert label.labels(key).status == "done"
+def test_labels_that_cannot_be_written_are_sent_until_they_are(own_label, folder):
+    masks = folder / LABELS_FOLDER / ONEHAND10K / "Train/mask"
+    away = masks.with_name("away")
+    masks.rename(away)
+    own_label.look()
+    key = own_label.finish()
+    own_label.page.wait_for_selector("#saved:has-text('cannot be written')")
+    away.rename(masks)
+    assert own_label.labels(key).status == "done"
 
 
-def test_a_save_that_fails_holds_back_no_other(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_a_save_that_fails_holds_back_no_other(label):
     page, first = label.page, label.key()
 
     def fail_first(route) -> None:
@@ -1148,17 +1128,11 @@ def test_a_save_that_fails_holds_back_no_other(new_page, shared_url):
     assert label.image(first)["revision"] == before["revision"] + 1
 
 
-def test_a_refusal_stays_until_the_labels_are_sent_again(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_a_refusal_stays_until_the_labels_are_sent_again(label):
     page, first = label.page, label.key()
 
-    def refuse(route) -> None:
-        if route.request.method == "PUT":
-            route.fulfill(status=422, json={"message": "these labels are too new"})
-        else:
-            route.continue_()
-
-    page.route("**/images/*", refuse)
+    answer = {"message": "these labels are too new"}
+    answer_saves(page, lambda route: route.fulfill(status=422, json=answer))
     label.look()
     page.click("#none")
     label.wait_for_another(first)
@@ -1174,20 +1148,13 @@ def test_a_refusal_stays_until_the_labels_are_sent_again(new_page, shared_url):
     assert label.labels(first).status == "none"
 
 
-def cut_saves(route) -> None:
-    if route.request.method == "PUT":
-        route.abort()
-    else:
-        route.continue_()
-
-
 def test_each_of_two_conflicts_is_asked_about(new_page, shared_url):
     mine = LabelPage(new_page(shared_url))
     page, first = mine.page, mine.key()
     theirs = LabelPage(new_page(f"{shared_url}#{first}"))
     for label in (mine, theirs):
         label.page.locator("#image").focus()
-    page.route("**/images/*", cut_saves)
+    answer_saves(page, lambda route: route.abort())
     mine.press("Shift+ArrowDown")
     second = mine.turn()
     mine.press("Shift+ArrowDown")
@@ -1212,8 +1179,7 @@ def test_each_of_two_conflicts_is_asked_about(new_page, shared_url):
     assert wrist.y > their_wrist.y and wrist.x < their_wrist.x
 
 
-def test_the_brush_starts_in_the_middle_of_each_image(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_the_brush_starts_in_the_middle_of_each_image(label):
     label.page.locator("#image").focus()
     for tool, value in (("b", 1), ("e", 0)):
         label.press(tool)
@@ -1224,8 +1190,7 @@ def test_the_brush_starts_in_the_middle_of_each_image(new_page, shared_url):
             assert label.mask()[height // 2 - 1, width // 2] == value
 
 
-def test_a_click_chooses_a_point_and_a_drag_places_it(new_page, shared_url):
-    label = LabelPage(new_page(shared_url))
+def test_a_click_chooses_a_point_and_a_drag_places_it(label):
     page = label.page
     page.locator("#image").focus()
     if not label.labels().points[0].missing:
@@ -1245,8 +1210,7 @@ def test_a_click_chooses_a_point_and_a_drag_places_it(new_page, shared_url):
 
 
 @pytest.mark.parametrize("tool", ["points", "brush"])
-def test_the_right_button_changes_nothing(new_page, shared_url, tool):
-    label = LabelPage(new_page(shared_url))
+def test_the_right_button_changes_nothing(label, tool):
     page = label.page
     page.click(f"[data-tool={tool}]")
     before = label.image()
@@ -1258,39 +1222,37 @@ def test_the_right_button_changes_nothing(new_page, shared_url, tool):
     assert label.image() == before
 
 
-def test_no_labels_of_an_image_become_those_of_one_that_has_replaced_it(new_page, folder, images):
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
-        label = LabelPage(new_page(url))
-        page, before = label.page, label.image()
-        page.locator("#image").focus()
-        index = int(before["name"].removeprefix("hand #")[0])
-        (folder / before["name"]).write_bytes(images[(index + 1) % 3])
-        label.press("Shift+ArrowDown")
-        page.wait_for_selector("#conflict[open]")
-        assert page.text_content("#conflict-title") == "The image has changed"
-        assert "has changed since the page showed it" in page.text_content("#conflict-message")
-        assert page.is_hidden("#keep-mine")
-        page.click("#load-theirs")
-        label.wait_for_message("is another one now")
-        after = label.image()
-        assert after["digest"] != before["digest"] and after["revision"] == 0
-        assert label.shown_wrist() == wrist_text(label.labels().points[0])
+def test_no_labels_of_an_image_become_those_of_one_that_has_replaced_it(own_label, folder, images):
+    page, before = own_label.page, own_label.image()
+    page.locator("#image").focus()
+    index = int(before["name"].removeprefix("hand #")[0])
+    (folder / before["name"]).write_bytes(images[(index + 1) % 3])
+    own_label.press("Shift+ArrowDown")
+    page.wait_for_selector("#conflict[open]")
+    assert page.text_content("#conflict-title") == "The image has changed"
+    assert "has changed since the page showed it" in page.text_content("#conflict-message")
+    assert page.is_hidden("#keep-mine")
+    page.click("#load-theirs")
+    own_label.wait_for_message("is another one now")
+    after = own_label.image()
+    assert after["digest"] != before["digest"] and after["revision"] == 0
+    assert own_label.shown_wrist() == wrist_text(own_label.labels().points[0])
 
-        # Changes of the old image wait while the server is away; the new one is opened meanwhile.
-        page.route("**/images/*", cut_saves)
-        label.press("Shift+ArrowDown")
-        page.wait_for_selector("#saved[data-state=failed]")
-        first = label.key()
-        label.turn()
-        (folder / before["name"]).write_bytes(images[(index + 2) % 3])
-        page.click(f"#images button:has-text('{before['name']}')")
-        label.wait_for(first)
-        label.wait_for_message("is another one now")
-        page.unroute("**/images/*")
-        assert label.image()["revision"] == 0
-        label.press("ArrowRight")
-        assert label.image()["revision"] == 1 and page.is_hidden("#conflict")
-        assert label.shown_wrist() == wrist_text(label.labels().points[0])
+    # Changes of the old image wait while the server is away; the new one is opened meanwhile.
+    answer_saves(page, lambda route: route.abort())
+    own_label.press("Shift+ArrowDown")
+    page.wait_for_selector("#saved[data-state=failed]")
+    first = own_label.key()
+    own_label.turn()
+    (folder / before["name"]).write_bytes(images[(index + 2) % 3])
+    page.click(f"#images button:has-text('{before['name']}')")
+    own_label.wait_for(first)
+    own_label.wait_for_message("is another one now")
+    page.unroute("**/images/*")
+    assert own_label.image()["revision"] == 0
+    own_label.press("ArrowRight")
+    assert own_label.image()["revision"] == 1 and page.is_hidden("#conflict")
+    assert own_label.shown_wrist() == wrist_text(own_label.labels().points[0])
 
 
 def test_an_image_that_is_gone_is_named_once(new_page, folder):
@@ -1387,15 +1349,15 @@ def test_the_page_fits_a_phone_and_a_finger(new_page, shared_url):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     box = page.locator("#image").bounding_box()
     assert box["y"] + box["height"] <= 640, "tools and image do not fit one screen"
-    point = label.labels().points[9]
-    x, y = label.to_page(point.x, point.y)
+    before = label.labels().points
+    x, y = label.to_page(before[9].x, before[9].y)
     touch = page.context.new_cdp_session(page)
     for kind, dx in (("touchStart", 0), ("touchMove", 10), ("touchMove", 20), ("touchEnd", 0)):
         points = [] if kind == "touchEnd" else [{"x": x + dx, "y": y}]
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     page.wait_for_selector("#undo[aria-disabled=false]")
-    moved = label.labels().points
-    assert [k for k in range(21) if moved[k] != label.image()["first_labels"]["points"][k]]
+    after = label.labels().points
+    assert [k for k in range(21) if after[k] != before[k]] == [9] and after[9].x > before[9].x
     unnamed = page.evaluate(
         """[...document.querySelectorAll('button, input, canvas')].filter((element) =>
             !(element.ariaLabel || element.textContent.trim() || element.labels?.length))
