@@ -25,6 +25,7 @@ from tests.support.commands import (
     is_running,
     log,
     losses,
+    refusal,
     run,
     run_program,
     start_program,
@@ -80,19 +81,8 @@ def alone(drawn_set, sgd, tmp_path_factory):
     """Five iterations of one process with a batch of 4."""
     folder = tmp_path_factory.mktemp("runs") / "alone"
     done = run(
-        "mcc_caffe.train",
-        drawn_set,
-        "--solver",
-        sgd,
-        "--out",
-        folder,
-        "--iterations",
-        5,
-        "--snapshot",
-        3,
-        "--batch-size",
-        4,
-        *FAST,
+        *("mcc_caffe.train", drawn_set, "--solver", sgd, "--out", folder, "--iterations", 5),
+        *("--snapshot", 3, "--batch-size", 4, *FAST),
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -176,17 +166,8 @@ def test_a_killed_rank_ends_the_run_with_a_snapshot_that_resumes(launcher, drawn
     ), output
     last = snapshots.newest(tmp_path / "snapshots").message.iter
     done = run(
-        "mcc_caffe.train",
-        drawn_set,
-        "--out",
-        tmp_path,
-        "--batch-size",
-        1,
-        "--iterations",
-        last + 1,
-        "--resume",
-        "auto",
-        *FAST,
+        *("mcc_caffe.train", drawn_set, "--out", tmp_path, "--batch-size", 1),
+        *("--iterations", last + 1, "--resume", "auto", *FAST),
     )
     assert done.returncode == 0 and f"resumed at iteration {last} " in done.stderr, done.stderr
 
@@ -250,10 +231,9 @@ def test_without_mpi4py_the_remedy_is_said(drawn_set, tmp_path):
         "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
     }
     done = run("mcc_caffe.train", drawn_set, "--out", tmp_path / "run", env=environment)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
     assert (
         "error: mpirun started this, but mpi4py does not work here (gone): `pip install mpi4py`"
-        in done.stderr
+        in refusal(done)
     )
 
 
@@ -312,9 +292,8 @@ def test_inference_shares_the_files_out_and_counts_the_unreadable_ones_of_all_ra
     alone = run("mcc_caffe.infer", photos, "--levels", 1, "--out", tmp_path / "alone")
     both = mpirun("mcc_caffe.infer", photos, "--levels", 1, "--out", tmp_path / "both")
     for done in (alone, both):
-        assert done.returncode == 2 and "error: 2 of 7 files could not be read" in done.stderr, (
-            done.stderr
-        )
+        assert done.returncode == 2, done.stderr
+        assert "error: 2 of 7 files could not be read" in done.stderr
         assert done.stdout.count("weights:") == 1
     assert (
         len(results_below(tmp_path / "both")) == len(list((tmp_path / "both").glob("*.png"))) == 5
