@@ -202,12 +202,6 @@ def test_an_unusable_sample_is_a_grey_tile_with_the_reason(tmp_path):
 def test_wrong_arguments_give_one_line(tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
     write_set(tmp_path / "set", [grey_sample("1")])
-    done = run(
-        "data_tools.inspect",
-        tmp_path / arguments[0],
-        "--out",
-        tmp_path / "sheet.png",
-        *arguments[1:],
-    )
-    assert message in refusal(done)
+    command = ("data_tools.inspect", tmp_path / arguments[0], "--out", tmp_path / "sheet.png")
+    assert message in refusal(run(*command, *arguments[1:]))
     assert not (tmp_path / "sheet.png").exists()

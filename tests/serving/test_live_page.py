@@ -526,15 +526,6 @@ def test_image_camera_and_json_say_the_same_of_a_hand(new_page, site_url, confid
     assert page.inner_text("#status") == f"camera: {words}"
 
 
-def test_a_followed_hand_is_looked_at_more_closely(page):
-    start_camera(page)
-    pause(page)
-    report = copied_report(page)
-    assert sum(point is not None for point in report["keypoints"]) >= 15
-    points = [point for point in report["keypoints"] if point]
-    assert all(0 <= point["x"] < 640 and 0 <= point["y"] < 480 for point in points)
-
-
 def turned_image(image: np.ndarray, degrees: float) -> np.ndarray:
     """Turn an image about its centre, clockwise, and make it wider by a quarter."""
     height, width = image.shape[:2]
