@@ -76,7 +76,9 @@ def caffe_on(gpu: int | None) -> Any:
 def compare(arrays: Arrays, expected: Arrays) -> Difference:
     """Return the array that differs most from the expected one of the same name."""
     errors = {
-        name: relative_difference(arrays[name].astype(np.float64), expected[name])
+        name: relative_difference(
+            arrays[name].astype(np.float64), expected[name].astype(np.float64)
+        )
         for name in expected
     }
     worst = max(errors, key=lambda name: errors[name])

@@ -492,15 +492,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--out {options.out} is a file: give a folder")
     check_folder(options.out)
     set_threads(1)  # the order of a sum, and so its last digit, may depend on their number
-    upright = options.orientation == sets.UPRIGHT
-    records = sets.open_sets(options.data, upright=upright)
-    key_splits = sets.list_key_splits(records)
-    files = [
-        PredictionsFile(path, splits=key_splits, set_path=options.data)
-        for path in options.predictions
-    ]
+    files = [PredictionsFile(path, set_path=options.data) for path in options.predictions]
     model_specs = make_model_specs(options, files)
     check_out(options.out, model_specs)
+    upright = options.orientation == sets.UPRIGHT
+    records = sets.open_sets(options.data, upright=upright)  # last, as it may take minutes
+    key_splits = sets.list_key_splits(records)
+    for file in files:
+        file.splits = key_splits
     splits = sets.choose_splits(options.data, list(records), options.split)
     check_split_names(splits)
     sample_ids = [

@@ -85,5 +85,6 @@ def has_pose_stage(prototxt: str | Path) -> bool:
     Raises:
         UserError: As `read_deploy_net` raises it.
     """
-    heatmaps = stage_blob(LAST_STAGE)
-    return any(heatmaps in layer.top for layer in read_deploy_net(prototxt).layer)
+    net = read_deploy_net(prototxt)
+    layers = [*net.layer, *net.layers]  # `layers` are those of Caffe's older form
+    return any(stage_blob(LAST_STAGE) in layer.top for layer in layers)

@@ -126,7 +126,8 @@ def from_bytes(content: bytes, name: str | Path) -> PackedWeights:
     with _damage_as_user_error(name):
         archive = zipfile.ZipFile(io.BytesIO(content))
         _check_size(archive.infolist())
-        # np.load checks the sum of a member only at its end, before which a damaged shape may stop.
+        # np.load checks a member's checksum only when it has read to the end. With a damaged shape
+        # it may stop earlier.
         damaged = archive.testzip()
         if damaged:
             raise zipfile.BadZipFile(f"{damaged[:100]} is damaged")

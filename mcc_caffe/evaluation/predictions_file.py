@@ -85,10 +85,11 @@ class PredictionsFile:
         name: Name of the system that made the predictions.
         is_named: Whether the file says the name; else it is the file's or folder's own.
         images: {key of the image: its entry}.
+        splits: Names with which the keys of the set's samples may begin.
 
     Args:
         path: Path of the file.
-        splits: Names with which the keys of the set's samples may begin.
+        splits: As the attribute; who opens the set later sets the attribute then.
         set_path: Path of the set; None where it is unknown.
 
     Raises:
@@ -103,7 +104,7 @@ class PredictionsFile:
     ) -> None:
         self.path = pathlib.Path(path)
         self.images: dict[str, ImageEntry] = {}
-        self._splits, self._set_path = splits, set_path
+        self.splits, self._set_path = splits, set_path
         self._images_by_name: ImagesByName = {}  # of the formats of `mcc_caffe.infer`
         content = None  # of a folder and of a table
         if not self.path.is_dir():
@@ -205,7 +206,7 @@ class PredictionsFile:
         """Return the name that the file has for an image, as `entry` looks it up."""
         if key in self.images:
             return key
-        images = find_images(key, self._images_by_name, self._splits)
+        images = find_images(key, self._images_by_name, self.splits)
         if len(images) > 1 and self._set_path is not None:
             # Results of images of several sets in one run: an image's own path tells them apart.
             images = select_images_of_set(self._set_path, images) or images

@@ -218,10 +218,7 @@ def compare_file(
 
 
 def _make_detection(hand: ReadHand, *, is_own: bool) -> Detection:
-    """Return a hand that was read, its keypoints complete and with a box.
-
-    `_choose_box` takes the same arguments.
-    """
+    """Return a hand of a file of results as a Detection; `is_own` is as `_choose_box` takes it."""
     keypoints = complete_keypoints(hand.keypoints)
     return Detection(keypoints, hand.score, _choose_box(hand, keypoints, is_own=is_own))
 

@@ -13,6 +13,7 @@ from benchmarks import gpu, gpu_worker, nets
 from mcc_caffe.caffe_io.pycaffe import gpu_ids
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.paper import LAST_STAGE, MINI, stage_blob
+from tests.support.builds import write_program
 from tests.support.commands import refusal, run
 
 
@@ -112,18 +113,18 @@ def test_the_workers_figures_on_the_cpu():
 @pytest.fixture
 def nvidia_smi(tmp_path, monkeypatch):
     """Stand for the nvidia-smi of a machine whose GPU 2 has 1234 MiB in use."""
-    program = tmp_path / "bin/nvidia-smi"
-    program.parent.mkdir()
-    program.write_text('#!/bin/sh\n[ "$1 $2" = "--id=2 --query-gpu=memory.used" ] && echo 1234\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    text = '[ "$1 $2" = "--id=2 --query-gpu=memory.used" ] && echo 1234'
+    write_program(tmp_path / "bin/nvidia-smi", text)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
 
 
 def test_the_memory_of_caffe_and_of_pytorch_is_what_nvidia_smi_says(
     nvidia_smi, tmp_path, monkeypatch, capsys
 ):
     """The tests need neither a GPU nor PyTorch: a stand-in takes its calls."""
-    assert gpu_worker.gpu_memory_mib(2) == 1234 and gpu_worker.gpu_memory_mib(None) is None
+    select_device = gpu_worker.select_device
+    monkeypatch.setattr(gpu_worker, "select_device", lambda gpu: select_device(None))
+    assert gpu_worker.training("mini", 2, 1, 1)["mib"] == 1234
     torch = MagicMock()
     torch.device.return_value.index = 2
     for name in ("torch", "benchmarks.peers.torch_net", "benchmarks.peers.torch_steps"):

@@ -9,11 +9,7 @@ from mcc_caffe.caffe_io.pycaffe import gpu_ids, import_caffe, require_caffe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import choose_engine
 from tests.support.builds import write_program
-from tests.support.commands import (
-    ROOT,
-    refusal,
-    run,
-)
+from tests.support.commands import ROOT, refusal, run
 
 
 @pytest.mark.parametrize(
@@ -88,7 +84,7 @@ def test_the_error_says_why_gpus_cannot_be_used(monkeypatch, asked, cuda, presen
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(pycaffe, "has_cuda", lambda: cuda)
     monkeypatch.setattr(pycaffe, "gpu_ids", lambda: present)
-    with pytest.raises(pycaffe.UserError, match=words):
+    with pytest.raises(UserError, match=words):
         pycaffe.require_gpus(asked)
 
 
@@ -96,7 +92,7 @@ def test_no_gpu_that_the_environment_leaves_is_said(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.setattr(pycaffe, "has_cuda", lambda: True)
     monkeypatch.setattr(pycaffe, "gpu_ids", list)
-    with pytest.raises(pycaffe.UserError, match="no GPU that CUDA_VISIBLE_DEVICES=7 leaves: set"):
+    with pytest.raises(UserError, match="no GPU that CUDA_VISIBLE_DEVICES=7 leaves: set"):
         pycaffe.require_gpus([0])
 
 

@@ -14,7 +14,7 @@ from mcc_caffe import evaluate
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.prediction_runner import EvaluationJob, SampleId, run_models
-from tests.support.commands import refusal, run
+from tests.support.commands import main_refusal, refusal, run
 from tests.support.hands import hand, write_layout, write_set
 from tests.support.readers import coco_content, write
 
@@ -176,22 +176,18 @@ def test_wrong_arguments_are_named(arguments, message, drawn_set, weights, tmp_p
         ["--levels", "-1"],
     ],
 )
-def test_numbers_out_of_range_are_refused(options, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        evaluate.main(["set", *options])
-    assert " above 0" in capsys.readouterr().err
+def test_numbers_out_of_range_are_refused(options):
+    assert " above 0" in main_refusal(evaluate.main, "set", *options)
 
 
-def test_equal_thresholds_are_refused(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        evaluate.main(["set", "--thresholds", "0.1", "0.2", "0.10"])
-    assert "--thresholds 0.1 0.2 0.1: give different ones" in capsys.readouterr().err
+def test_equal_thresholds_are_refused():
+    line = main_refusal(evaluate.main, "set", "--thresholds", 0.1, 0.2, "0.10")
+    assert "--thresholds 0.1 0.2 0.1: give different ones" in line
 
 
-def test_two_choices_of_the_deploy_net_are_refused(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        evaluate.main(["set", "--without", "pose", "--prototxt", "own.prototxt"])
-    assert "--prototxt own.prototxt with --without pose: either" in capsys.readouterr().err
+def test_two_choices_of_the_deploy_net_are_refused():
+    line = main_refusal(evaluate.main, "set", "--without", "pose", "--prototxt", "own.prototxt")
+    assert "--prototxt own.prototxt with --without pose: either" in line
 
 
 def test_a_result_that_would_count_for_two_images_is_named(tmp_path, capsys):

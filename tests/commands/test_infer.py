@@ -149,7 +149,7 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
         (
             [
                 *("{photos}/hand.jpg", "--weights", "{weights}"),
-                *("--prototxt", "prototxt/mini/deploy_without_pose.prototxt"),
+                *("--prototxt", "{root}/prototxt/mini/deploy_without_pose.prototxt"),
             ],
             "the net has no pose stage: it finds no keypoints",
             2,
@@ -166,7 +166,7 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message, code, photos, weights, tmp_path):
-    paths = {"tmp": tmp_path, "photos": photos, "weights": weights}
+    paths = {"tmp": tmp_path, "photos": photos, "weights": weights, "root": ROOT}
     words = [*(argument.format(**paths) for argument in arguments), "--out", tmp_path / "out"]
     assert message.format(**paths) in main_refusal(infer.main, *words, code=code)
 

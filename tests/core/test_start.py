@@ -97,7 +97,7 @@ def test_a_closed_terminal_takes_no_message_and_changes_no_exit_code():
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_no_file_gets_the_number_of_a_closed_stream(closed, tmp_path):
-    """What libraries write to stderr would go into it, as libjpeg's warnings into images.mdb."""
+    """What libraries write to stderr would go into it, as libjpeg's warnings into an LMDB file."""
     code = (
         "import os, subprocess, sys\n"
         "from mcc_caffe.core.start import prepare_command\n"

@@ -20,7 +20,7 @@ from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import ABLATIONS, MINI, VARIANTS, file_suffix
-from tests.support.commands import ROOT, losses, main_refusal, refusal, run, start, wait_for
+from tests.support.commands import ROOT, begin, losses, main_refusal, refusal, run, start, wait_for
 from tests.support.hands import write_set
 from tests.support.weights import mini_net
 
@@ -392,7 +392,9 @@ def test_the_seed_counts_for_weights_and_samples(source, tmp_path):
         (["{set}", "{tmp}/out", "--copies", "1", "--format", "text"], "invalid choice: 'text'"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments, message, source, tmp_path):
+def test_wrong_arguments_are_refused(arguments, message, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(baking, "write_samples", begin)  # what is not refused ends here
+    monkeypatch.setattr(baking.signal, "signal", lambda *_: None)  # it would stay in this process
     (tmp_path / "there").mkdir()
     paths = dict(tmp=tmp_path, set=source)
     words = [argument.format(**paths) for argument in arguments]

@@ -191,9 +191,11 @@ def test_the_reasons_are_listed_where_all_samples_of_a_set_are_bad(
         (["{layout}", "{layout}"], "exists already"),
     ],
 )
-def test_wrong_arguments_are_refused(layout, tmp_path, arguments, message):
+def test_wrong_arguments_are_refused(layout, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
     words = [argument.format(layout=layout) for argument in arguments]
     assert message in main_refusal(build_lmdb.main, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 @pytest.mark.parametrize(

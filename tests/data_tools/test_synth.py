@@ -21,7 +21,7 @@ from data_tools.readers import onehand10k
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.result_folders import locked
 from mcc_caffe.data.samples import SampleSet
-from tests.support.commands import refusal, run
+from tests.support.commands import main_refusal, refusal, run
 
 COUNTS = ("--train", 5, "--test", 2, "--size", 128)
 
@@ -157,10 +157,9 @@ def test_refusals_leave_the_set_as_it_was(made, options, words):
 
 
 @pytest.mark.parametrize("option, value", [("--train", -1), ("--test", -1), ("--workers", 0)])
-def test_impossible_counts_are_refused(tmp_path, capsys, option, value):
-    with pytest.raises(SystemExit):
-        synth.main(["--out", str(tmp_path / "set"), option, str(value)])
-    assert f"argument {option}: {value} is " in capsys.readouterr().err
+def test_impossible_counts_are_refused(tmp_path, option, value):
+    line = main_refusal(synth.main, "--out", tmp_path / "set", option, value)
+    assert f"argument {option}: {value} is " in line
     assert not any(tmp_path.iterdir())
 
 

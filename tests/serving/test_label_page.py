@@ -153,7 +153,7 @@ class LabelPage:
 
 @pytest.fixture
 def label(new_page, shared_url) -> LabelPage:
-    """The page over the folder of all tests."""
+    """The page over the folder that the tests share."""
     return LabelPage(new_page(shared_url))
 
 
@@ -1130,9 +1130,8 @@ def test_a_save_that_fails_holds_back_no_other(label):
 
 def test_a_refusal_stays_until_the_labels_are_sent_again(label):
     page, first = label.page, label.key()
-
-    answer = {"message": "these labels are too new"}
-    answer_saves(page, lambda route: route.fulfill(status=422, json=answer))
+    content = {"message": "these labels are too new"}
+    answer_saves(page, lambda route: route.fulfill(status=422, json=content))
     label.look()
     page.click("#none")
     label.wait_for_another(first)

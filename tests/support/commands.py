@@ -1,4 +1,4 @@
-"""Commands run as a user would run them, and the files and logs that they leave."""
+"""Commands run as a user would run them, what they refuse, and the files and logs they leave."""
 
 import contextlib
 import io
@@ -47,14 +47,20 @@ def run_program(*words, **options) -> subprocess.CompletedProcess:
 
 
 def refusal(done: subprocess.CompletedProcess, code: int = 2) -> str:
-    """Return the line in which a command refused its input; only a usage may precede it."""
+    """Check that a command ended with this code and one line on stderr; return that line.
+
+    A usage may stand before it.
+    """
     match = re.fullmatch(r"(?:usage: .*\n(?: .*\n)*.+: )?(error: .*)\n", done.stderr)
     assert match and done.returncode == code, (done.returncode, done.stderr)
     return match[1]
 
 
 def main_refusal(main, *words, code: int = 2) -> str:
-    """Return why a command's `main` refuses its options, in this process; a usage may precede."""
+    """Call a command's `main` in this process; return what it says where it refuses its options.
+
+    A usage may be part of that. The error must have this exit code.
+    """
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors), pytest.raises((UserError, SystemExit)) as caught:
         main(list(map(str, words)))

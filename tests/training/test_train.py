@@ -26,6 +26,7 @@ from mcc_caffe.paper import MINI, VARIANTS
 from mcc_caffe.train import main, parse_arguments, prepare_run
 from tests.support.commands import (
     ROOT,
+    begin,
     files_of,
     hear_a_hang_up,
     log,
@@ -687,7 +688,8 @@ def test_gpus_are_refused_by_a_cpu_build_or_machine(drawn_set, tmp_path):
         (["{set}", "--upright"], "--upright turns windows: give --windows too"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments, message, drawn_set, tmp_path):
+def test_wrong_arguments_are_refused(arguments, message, drawn_set, tmp_path, monkeypatch):
+    monkeypatch.setattr("mcc_caffe.train.train", begin)  # what is not refused ends here
     paths = {"tmp": tmp_path, "set": drawn_set, "root": ROOT}
     (tmp_path / "wrong.prototxt").write_text('net: "prototxt/mini/train.prototxt" type: "Adamant"')
     words = [argument.format(**paths) for argument in arguments]
@@ -773,7 +775,8 @@ def test_two_trainings_in_one_folder_are_refused(drawn_set, tmp_path):
 
 
 def test_a_limit_on_the_size_of_files_is_told_before_the_first_iteration(drawn_set, tmp_path):
-    command = [sys.executable, "-m", "mcc_caffe.train", drawn_set, "--out", tmp_path, "--quiet"]
+    options = ("--out", tmp_path, "--quiet", *FAST)
+    command = [sys.executable, "-m", "mcc_caffe.train", drawn_set, *options]
     done = run_program("bash", "-c", 'ulimit -f 20000; exec "$@"', "bash", *command)
     assert "a file may have 19 MiB here" in refusal(done)
     assert not (tmp_path / "log.jsonl").exists()
