@@ -6,6 +6,10 @@
     python -m mcc_caffe.pack runs/own/snapshots/mcc_iter_3000.caffemodel own.npz \\
         --boxes mcc_caffe/pretrained/mini.npz
 
+    # after fine-tuning: half-way between the new weights and those that it started from
+    python -m mcc_caffe.pack runs/own/snapshots/mcc_iter_3000.caffemodel own.npz \\
+        --mean-with mcc_caffe/pretrained/mini.npz
+
 A command that runs, measures or trains a net takes packed weights where it takes a caffemodel
 (`mcc_caffe.surgery` and this one read caffemodels only). The file says what it holds: the
 variant and the net (from the caffemodel), the iterations (from its name), the date (of its file),
@@ -26,7 +30,7 @@ import numpy as np
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.run_folder import data_layer_settings, run_input_size
 from mcc_caffe.caffe_io.weights import read_caffemodel
-from mcc_caffe.core.commands import command_parser, input_side, run_command
+from mcc_caffe.core.commands import command_parser, input_side, positive_float, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOX_LAYERS
@@ -65,7 +69,56 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="packed weights whose box head, which searches scenes, is packed with these; their "
         "trunk has to be the same, as it is after `train --only-stages`",
     )
-    return parser.parse_args(argv)
+    add(
+        "--mean-with",
+        type=pathlib.Path,
+        metavar="FILE.npz",
+        help="packed weights from which the training started: pack the mean of both, which knows "
+        "the hands of both trainings",
+    )
+    add(
+        "--share",
+        type=positive_float,
+        help="share of FILE.caffemodel in the mean of --mean-with, below 1 (default: 0.5)",
+    )
+    options = parser.parse_args(argv)
+    if options.share is None:
+        options.share = 0.5
+    elif not options.mean_with:
+        parser.error("argument --share: it is of --mean-with FILE.npz: give both, or neither")
+    elif options.share >= 1:
+        parser.error(f"argument --share: {options.share:g} is not below 1")
+    return options
+
+
+def mean_layers(layers: Layers, source: pathlib.Path, share: float) -> Layers:
+    """Return the mean of weights and of packed weights of the same net, such as their start.
+
+    Where a training began with `source`, its loss is about as low half-way to the new weights as at
+    the ends, and the net knows the hands of both trainings (Wortsman et al., "Robust fine-tuning of
+    zero-shot models", CVPR 2022).
+
+    Args:
+        layers: The weights.
+        source: The packed weights. What they alone have, such as a box head, is left out.
+        share: Share of `layers` in the mean, from 0 to 1.
+
+    Raises:
+        UserError: `source` is of another net.
+    """
+    stored = packed_weights.read(require_file(source, "weights file")).layers
+    for name, blobs in layers.items():
+        if [blob.shape for blob in stored.get(name, ())] != [blob.shape for blob in blobs]:
+            raise UserError(
+                f"{source} is of another net (layer {name}): give weights of the same one to "
+                "--mean-with"
+            )
+    return {  # in this form the mean of equal numbers is exactly that number
+        name: [
+            start + np.float32(share) * (blob - start) for blob, start in zip(blobs, stored[name])
+        ]
+        for name, blobs in layers.items()
+    }
 
 
 def box_head_for(layers: Layers, source: pathlib.Path) -> Layers:
@@ -162,12 +215,20 @@ def shorten_source(source: str | None) -> str | None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Pack the weights that the options name."""
     options = parse_arguments(argv)
-    inputs = [path for path in (options.weights, options.boxes) if path]
+    inputs = [path for path in (options.weights, options.boxes, options.mean_with) if path]
     check_output(options.out, packed_weights.are_readable, packed_weights.NOT_PACKED, inputs)
     layers, net = read_caffemodel(options.weights)
+    metadata = make_metadata(options.weights, net, data=options.data, input_size=options.input_size)
+    if options.mean_with:
+        layers = mean_layers(layers, options.mean_with, options.share)
+        if not options.data:
+            start = packed_weights.read_metadata(options.mean_with)
+            metadata["data"] = (
+                f"{options.share:g} x {metadata['data'] or 'unknown'}; "
+                f"{1 - options.share:g} x {start['data'] or 'unknown'}"
+            )
     if options.boxes:
         layers = {**layers, **box_head_for(layers, options.boxes)}
-    metadata = make_metadata(options.weights, net, data=options.data, input_size=options.input_size)
     content = packed_weights.to_bytes(layers, metadata)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out, content)

@@ -25,7 +25,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand_boxes import BOX_LAYERS
 from mcc_caffe.paper import MASK_BLOB, POSE_STAGES, stage_blob
 from mcc_caffe.predictor import HandPredictor
-from tests.support.commands import ROOT, refusal, run, run_code
+from tests.support.commands import ROOT, main_refusal, refusal, run, run_code
 from tests.support.weights import mini_net
 
 
@@ -74,6 +74,54 @@ def test_the_command_writes_a_small_file_that_says_what_it_holds(snapshot, tmp_p
     again = tmp_path / "again.npz"
     pack.main([str(snapshot), str(again), "--data", "hands of mine"])
     assert describe(again)["data"] == "hands of mine"
+
+
+@pytest.mark.parametrize("options, share", [([], 0.5), (["--share", "0.25"], 0.25)])
+def test_the_mean_of_fine_tuned_weights_and_their_start_is_packed(
+    options, share, snapshot, tmp_path, capsys
+):
+    start, out = shipped_weights("mini"), tmp_path / "mean.npz"
+    pack.main([str(snapshot), str(out), "--mean-with", str(start), *options])
+    layers, facts = packed_weights.read(out)
+    new, _ = read_caffemodel(snapshot)
+    old, old_facts = packed_weights.read(start)
+    assert list(layers) == list(new) and facts["iterations"] == 7
+    assert facts["data"] == f"{share} x lmdb/train; {1 - share} x {old_facts['data']}"
+    for name, blobs in layers.items():
+        for blob, ours, theirs in zip(blobs, new[name], old[name], strict=True):
+            mean = share * ours.astype(float) + (1 - share) * theirs
+            assert np.allclose(blob, mean, rtol=1e-3, atol=1e-6)
+
+
+def test_the_mean_with_the_weights_themselves_is_they(snapshot, small, tmp_path):
+    exact, out = tmp_path / "exact.caffemodel", tmp_path / "mean.npz"
+    net_name = read_caffemodel(snapshot)[1]
+    write_caffemodel(exact, net_name, packed_weights.read(small).layers)
+    pack.main([str(exact), str(out), "--mean-with", str(small), "--share", "0.3"])
+    for name, blobs in packed_weights.read(out).layers.items():
+        for blob, same in zip(blobs, packed_weights.read(small).layers[name], strict=True):
+            assert np.array_equal(blob, same)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--share", "0.5"], "argument --share: it is of --mean-with FILE.npz: give both"),
+        (["--mean-with", "{small}", "--share", "1"], "argument --share: 1 is not below 1"),
+        (["--mean-with", "{small}", "--share", "0"], "argument --share: 0 is no finite number"),
+        (["--mean-with", "{tmp}/none.npz"], "the weights file {tmp}/none.npz was not found"),
+        (["--mean-with", "{tmp}/pose.npz"], "pose.npz is of another net (layer Mconv1_stage2"),
+    ],
+)
+def test_a_mean_that_cannot_be_is_refused(options, message, snapshot, small, weights, tmp_path):
+    exported, pose = tmp_path / "pose.caffemodel", tmp_path / "pose.npz"
+    export.main(["--caffemodel", str(exported), "--weights", str(weights), *("--without", "pose")])
+    pack.main([str(exported), str(pose)])
+    paths = {"small": small, "tmp": tmp_path}
+    words = [option.format(**paths) for option in options]
+    line = main_refusal(pack.main, snapshot, tmp_path / "mean.npz", *words)
+    assert message.format(**paths) in line
+    assert not (tmp_path / "mean.npz").exists()
 
 
 @pytest.mark.parametrize("stage, net", [(None, "MCC_mini"), ("pose", "MCC_mini_without_pose")])

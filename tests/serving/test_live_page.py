@@ -84,7 +84,7 @@ def start_camera(page) -> None:
     """Start the camera, and wait until its frames are looked at."""
     page.click("#camera")
     page.wait_for_function(
-        "() => /^[1-9].* frames.s/.test(document.getElementById('speed').textContent)"
+        "() => /[1-9].* frames.s/.test(document.getElementById('speed').textContent)"
     )
 
 
