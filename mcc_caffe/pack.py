@@ -91,32 +91,38 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def mean_layers(layers: Layers, source: pathlib.Path, share: float) -> Layers:
-    """Return the mean of weights and of packed weights of the same net, such as their start.
-
-    Where a training began with `source`, its loss is about as low half-way to the new weights as at
-    the ends, and the net knows the hands of both trainings (Wortsman et al., "Robust fine-tuning of
-    zero-shot models", CVPR 2022).
+def check_same_net(layers: Layers, start: Layers, source: pathlib.Path) -> None:
+    """Check that packed weights have all layers of other weights, in the same shapes.
 
     Args:
-        layers: The weights.
-        source: The packed weights. What they alone have, such as a box head, is left out.
-        share: Share of `layers` in the mean, from 0 to 1.
+        layers: The other weights.
+        start: The packed weights, which may have more layers, such as a box head.
+        source: Their file.
 
     Raises:
-        UserError: `source` is of another net.
+        UserError: They are of another net.
     """
-    stored = packed_weights.read(require_file(source, "weights file")).layers
     for name, blobs in layers.items():
-        if [blob.shape for blob in stored.get(name, ())] != [blob.shape for blob in blobs]:
+        if [blob.shape for blob in start.get(name, ())] != [blob.shape for blob in blobs]:
             raise UserError(
                 f"{source} is of another net (layer {name}): give weights of the same one to "
                 "--mean-with"
             )
+
+
+def mean_layers(layers: Layers, start: Layers, share: float) -> Layers:
+    """Return the mean of weights and of those from which their training started.
+
+    The loss is about as low half-way between the two as at both ends, and the net knows the hands
+    of both trainings (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+
+    Args:
+        layers: The weights.
+        start: Weights of the same net. Layers that they alone have are left out.
+        share: Share of `layers` in the mean, from 0 to 1.
+    """
     return {  # in this form the mean of equal numbers is exactly that number
-        name: [
-            start + np.float32(share) * (blob - start) for blob, start in zip(blobs, stored[name])
-        ]
+        name: [old + np.float32(share) * (new - old) for new, old in zip(blobs, start[name])]
         for name, blobs in layers.items()
     }
 
@@ -220,12 +226,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     layers, net = read_caffemodel(options.weights)
     metadata = make_metadata(options.weights, net, data=options.data, input_size=options.input_size)
     if options.mean_with:
-        layers = mean_layers(layers, options.mean_with, options.share)
+        start = packed_weights.read(require_file(options.mean_with, "weights file"))
+        check_same_net(layers, start.layers, options.mean_with)
+        layers = mean_layers(layers, start.layers, options.share)
         if not options.data:
-            start = packed_weights.read_metadata(options.mean_with)
             metadata["data"] = (
                 f"{options.share:g} x {metadata['data'] or 'unknown'}; "
-                f"{1 - options.share:g} x {start['data'] or 'unknown'}"
+                f"{1 - options.share:g} x {start.metadata['data'] or 'unknown'}"
             )
     if options.boxes:
         layers = {**layers, **box_head_for(layers, options.boxes)}

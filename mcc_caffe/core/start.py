@@ -80,7 +80,7 @@ def _open_closed_descriptors() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free is this one. Workers inherit it.
+            # A new descriptor has the lowest free number, which is this one; workers inherit it.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 

@@ -1,8 +1,8 @@
 """Lets labels follow images that were moved or renamed.
 
-The labels of an image lie in a file that is named after its path. Where no image has this path any
-more, or one of another content, they are those of an image that has their content and has no labels
-for it yet.
+The labels of an image lie in a file that is named after the image's path. Where this path leads to
+no image any more, or to other content, the labels go to an image with the content that was
+labelled, if that image has no labels yet.
 """
 
 import contextlib

@@ -78,7 +78,7 @@ def test_the_command_writes_a_small_file_that_says_what_it_holds(snapshot, tmp_p
 
 @pytest.mark.parametrize("options, share", [([], 0.5), (["--share", "0.25"], 0.25)])
 def test_the_mean_of_fine_tuned_weights_and_their_start_is_packed(
-    options, share, snapshot, tmp_path, capsys
+    options, share, snapshot, tmp_path
 ):
     start, out = shipped_weights("mini"), tmp_path / "mean.npz"
     pack.main([str(snapshot), str(out), "--mean-with", str(start), *options])
@@ -93,7 +93,7 @@ def test_the_mean_of_fine_tuned_weights_and_their_start_is_packed(
             assert np.allclose(blob, mean, rtol=1e-3, atol=1e-6)
 
 
-def test_the_mean_with_the_weights_themselves_is_they(snapshot, small, tmp_path):
+def test_the_mean_of_equal_weights_is_exact(snapshot, small, tmp_path):
     exact, out = tmp_path / "exact.caffemodel", tmp_path / "mean.npz"
     net_name = read_caffemodel(snapshot)[1]
     write_caffemodel(exact, net_name, packed_weights.read(small).layers)
