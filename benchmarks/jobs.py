@@ -2,19 +2,18 @@
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
 from benchmarks.timing import spread
 from caffe_build import check
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.processes import WorkerPool, end_at_ctrl_c
 from mcc_caffe.training.run_log import LogLine, read_log
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -48,7 +47,7 @@ def threads_of(count: int) -> dict[str, str]:
 
 def in_process(function: Callable[..., Result], *args: Any) -> Result:
     """Call the function in a new process, which leaves no memory and no thread behind."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with WorkerPool(1, end_at_ctrl_c, "run it with more memory") as pool:
         return pool.submit(function, *args).result()
 
 

@@ -16,16 +16,11 @@ on the set "synth:seed=0&size=224" (see data_tools.hands.live).
 """
 
 import argparse
-import concurrent.futures
 import contextlib
 import importlib.metadata
 import json
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +40,7 @@ from mcc_caffe.core.commands import (
 )
 from mcc_caffe.core.errors import UserError, cannot_write
 from mcc_caffe.core.files import write_atomically
-from mcc_caffe.core.ranks import shared_memory_errors
+from mcc_caffe.core.processes import WorkerPool, shared_memory_errors
 from mcc_caffe.core.result_folders import locked
 
 MANIFEST = "manifest.json"
@@ -204,24 +199,18 @@ def _make_images(out: Path, counts: Mapping[str, int], options: ImageOptions, wo
         for number in range(1, counts[split] + 1)
         if number not in made[split]
     ]
-    context = multiprocessing.get_context("spawn")  # an OpenGL context survives no fork
     with _environment(ONE_THREAD):  # for the workers, which start when there is work for them
         with shared_memory_errors("give the container more (docker: --shm-size)"):
-            pool = concurrent.futures.ProcessPoolExecutor(
-                max(1, min(workers, len(jobs))), context, _start_worker
+            pool = WorkerPool(
+                max(1, min(workers, len(jobs))),
+                _prepare_worker,
+                "run the command again, with fewer --workers",
             )
-        try:
+        with pool:
             # Before anything is written: is there an OpenGL?
             opengl = pool.submit(_opengl_device).result()
             _prepare_folder(out, settings, counts, opengl)
             _run_jobs(pool, jobs, made, {split: out / split / PARTIAL_TRUTH for split in counts})
-        except BrokenProcessPool:
-            raise UserError(
-                "a worker process was ended from outside, perhaps for want of memory: "
-                "run the command again, with fewer --workers"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
     for split in counts:
         lines = [made[split][number] for number in sorted(made[split])]
         labels = (format_truth(json.loads(line)) for line in lines)
@@ -231,7 +220,7 @@ def _make_images(out: Path, counts: Mapping[str, int], options: ImageOptions, wo
 
 
 def _run_jobs(
-    pool: concurrent.futures.ProcessPoolExecutor,
+    pool: WorkerPool,
     jobs: Sequence[ImageJob],
     made: Mapping[str, TruthLines],
     partial_paths: Mapping[str, Path],
@@ -360,19 +349,8 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
-def _start_worker() -> None:
-    """Prepare a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _prepare_worker() -> None:
     cv2.setNumThreads(1)
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as its parent ends, even if that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # only workers call this
-    parent.join()
-    os._exit(1)
 
 
 def _opengl_device() -> str:

@@ -10,20 +10,19 @@ is not installed (mpirun and mpi4py are optional), it names the rank that died a
 by a signal ends with exit code 0 instead of mpirun's 1.
 """
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker
+from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.processes import shared_memory_errors, stop_signals
 
 Value = TypeVar("Value")
 
@@ -31,31 +30,9 @@ Value = TypeVar("Value")
 _MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _CHUNK = 1 << 20  # float32 values that the ranks of one machine exchange at a time
 _LINGER_SECONDS = 10.0
-_SHARED_MEMORY = "/dev/shm"
 
 # What `training.launcher` sends to rank 0 when the user's second signal comes.
 STOP_AT_ONCE = signal.SIGUSR1
-
-
-def stop_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that ask a run to end: Ctrl-C, SIGTERM and the loss of the terminal.
-
-    Under `nohup` the loss of the terminal is ignored, and stays so.
-    """
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        return signal.SIGINT, signal.SIGTERM
-    return signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-
-
-@contextlib.contextmanager
-def stop_signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Call a function of (number, frame) at each of `stop_signals` that comes in the block."""
-    old_handlers = {number: signal.signal(number, handler) for number in stop_signals()}
-    try:
-        yield
-    finally:
-        for number, old_handler in old_handlers.items():
-            signal.signal(number, old_handler)
 
 
 class Stopped(Exception):
@@ -102,37 +79,6 @@ class StopSignal:
         """Raise Stopped where a signal has come. Takes any arguments, as a callback of Caffe's."""
         if self.received:
             raise Stopped
-
-
-@contextlib.contextmanager
-def ctrl_c_blocked() -> Iterator[None]:
-    """Hold Ctrl-C back in this process, and permanently in the processes that it starts.
-
-    A terminal sends Ctrl-C to all of them. Only the process that the user started is to handle it;
-    another one would end in a traceback, even while it still imports.
-    """
-    resource_tracker.ensure_running()  # its start lets the signal through
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-@contextlib.contextmanager
-def shared_memory_errors(remedy: str) -> Iterator[None]:
-    """Turn the error of a system without shared memory into a UserError that says so.
-
-    Args:
-        remedy: What else the user can do, such as "take --workers 0".
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{_SHARED_MEMORY} cannot be used ({error.strerror}), which the processes of a command "
-            f"share: mount it writable with room, or {remedy}"
-        ) from None
 
 
 class Ranks:

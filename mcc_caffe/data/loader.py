@@ -24,7 +24,11 @@ import cv2
 import numpy as np
 
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.ranks import ctrl_c_blocked, shared_memory_errors
+from mcc_caffe.core.processes import (
+    ctrl_c_blocked,
+    shared_memory_errors,
+    stop_signals_deferred,
+)
 from mcc_caffe.data.batches import Arrays, Batch, fill_batch
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError, RecordError
 from mcc_caffe.data.sources import open_source
@@ -84,7 +88,7 @@ class Loader:
                 daemon=True,
             )
             self._workers.append(_Worker(process, our_end, _slots(config, memory)))
-            with ctrl_c_blocked():
+            with stop_signals_deferred(), ctrl_c_blocked():
                 process.start()
             worker_end.close()
             for _ in range(SLOTS):

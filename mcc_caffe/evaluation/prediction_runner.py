@@ -4,15 +4,11 @@ A model is a trained network (`NetModelSpec`) or a file with another system's pr
 (`FileModelSpec`). The predictions do not depend on the number of processes.
 """
 
-import concurrent.futures
 import contextlib
 import functools
 import logging
-import multiprocessing
 import pathlib
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import cv2
@@ -22,8 +18,7 @@ from data_tools import sets
 from data_tools.readers.shared import sample_orientation
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.commands import progress_bar
-from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.ranks import shared_memory_errors
+from mcc_caffe.core.processes import WorkerPool, end_at_ctrl_c, shared_memory_errors
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.metrics import iou
 from mcc_caffe.evaluation.predictions_file import HandPrediction, PredictionsFile
@@ -256,19 +251,7 @@ def run_models(
         evaluator = _Evaluator(job)
         return list(map(evaluator.evaluate, progress_bar(sample_ids, unit="img")))
     with shared_memory_errors("take --processes 1"):
-        pool = concurrent.futures.ProcessPoolExecutor(
-            processes,
-            multiprocessing.get_context("spawn"),
-            initializer=signal.signal,
-            initargs=(signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them at once, without a word
-        )
-    try:
+        pool = WorkerPool(processes, end_at_ctrl_c, "try fewer --processes")
+    with pool:
         evaluated = pool.map(functools.partial(_evaluate_in_worker, job), sample_ids)
         return list(progress_bar(evaluated, total=len(sample_ids), unit="img"))
-    except BrokenProcessPool:
-        raise UserError(
-            f"one of {processes} processes ended by itself, for lack of memory perhaps: "
-            "try fewer --processes"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.ranks import stop_signals_handled
+from mcc_caffe.core.processes import stop_signals_handled
 
 
 def run_training(arguments: Sequence[Any]) -> None:

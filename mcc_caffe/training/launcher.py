@@ -11,7 +11,8 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.ranks import STOP_AT_ONCE, ctrl_c_blocked, stop_signals, stop_signals_handled
+from mcc_caffe.core.processes import ctrl_c_blocked, stop_signals, stop_signals_handled
+from mcc_caffe.core.ranks import STOP_AT_ONCE
 from mcc_caffe.core.start import INTERRUPTED
 
 _DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG

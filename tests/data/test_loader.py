@@ -25,6 +25,7 @@ from mcc_caffe.data.loader import Loader, lend_loader, take_loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.samples import Sample, SampleSet
 from mcc_caffe.paper import BACKGROUND_MAX, GREY, IGNORE_LABEL
+from tests.support.commands import SIGNAL_AT_START, hear_a_hang_up, run_code
 from tests.support.hands import hand, keypoints_at, write_set, write_unchecked_set
 from tests.support.images import encoded
 
@@ -245,6 +246,18 @@ def test_workers_end_with_the_loader(drawn_set):
     processes = [process for process, _, _ in loader._workers]
     loader.close()
     assert all(process.exitcode is not None for process in processes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_worker_starts_ends_both_in_silence(number, drawn_set):
+    code = f"""{SIGNAL_AT_START}
+from mcc_caffe.data.loader import Loader
+from mcc_caffe.data.loader_config import LoaderConfig
+
+Loader(LoaderConfig(sys.argv[2], batch_size=2, input_size=64, sigma=1.0, workers=1))
+"""
+    done = run_code(code, int(number), drawn_set, preexec_fn=hear_a_hang_up)
+    assert (done.returncode, done.stderr) == (-number, "")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,25 @@ from mcc_caffe.core.errors import UserError
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+# Python that signals itself, or by Ctrl-C its group, as soon as it has started a process: that one
+# still waits for its arguments.
+SIGNAL_AT_START = """
+import multiprocessing.resource_tracker, multiprocessing.util, os, signal, sys, time
+
+multiprocessing.resource_tracker.ensure_running()
+start = multiprocessing.util.spawnv_passfds
+
+def start_and_signal(*arguments):
+    process = start(*arguments)
+    number = int(sys.argv[1])
+    os.kill(0 if number == signal.SIGINT else os.getpid(), number)
+    time.sleep(0.1)
+    return process
+
+multiprocessing.util.spawnv_passfds = start_and_signal
+"""
+
+
 class Begun(Exception):
     """A command has found nothing wrong, and its work begins."""
 
@@ -32,11 +51,9 @@ def run(*command, **options) -> subprocess.CompletedProcess:
     return run_program(sys.executable, "-m", *command, **options)
 
 
-def run_code(code: str, *arguments, **options) -> subprocess.CompletedProcess:
+def run_code(code: str, *arguments, env=os.environ, **options) -> subprocess.CompletedProcess:
     """Run a text of Python in a process of its own, which imports this project."""
-    environment = options.pop("env", os.environ)
-    path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
-    environment = {**environment, "PYTHONPATH": path}
+    environment = importing_this_project(env)
     return run_program(sys.executable, "-c", code, *arguments, env=environment, **options)
 
 
@@ -77,6 +94,18 @@ def start_program(*words, **options) -> subprocess.Popen:
     """Start a program from the top of the project; its outputs are pipes."""
     settings = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(list(map(str, words)), **(settings | options))
+
+
+def start_code(code: str, **options) -> subprocess.Popen:
+    """Start a text of Python as `run_code` runs it; its outputs are pipes."""
+    environment = importing_this_project(os.environ)
+    return start_program(sys.executable, "-c", code, env=environment, **options)
+
+
+def importing_this_project(environment) -> dict[str, str]:
+    """Return the environment with this project's folder on Python's path."""
+    path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+    return {**environment, "PYTHONPATH": path}
 
 
 def hear_a_hang_up():

@@ -1,0 +1,143 @@
+"""How processes are started, what they share, and how they end with the one that started them."""
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
+from typing import Any, TypeVar
+
+from mcc_caffe.core.errors import UserError
+
+Result = TypeVar("Result")
+
+_SHARED_MEMORY = "/dev/shm"
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that ask a run to end: Ctrl-C, SIGTERM and the loss of the terminal.
+
+    Under `nohup` the loss of the terminal is ignored, and stays so.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return signal.SIGINT, signal.SIGTERM
+    return signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
+
+@contextlib.contextmanager
+def stop_signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Call a function of (number, frame) at each of `stop_signals` that comes in the block."""
+    old_handlers = {number: signal.signal(number, handler) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for number, old_handler in old_handlers.items():
+            signal.signal(number, old_handler)
+
+
+@contextlib.contextmanager
+def stop_signals_deferred() -> Iterator[None]:
+    """Let `stop_signals` that come in the block act at its end.
+
+    A process that ends while it starts another one leaves that one without its arguments, and it
+    prints a traceback. Outside the main thread Python can defer none.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    try:
+        with stop_signals_handled(lambda number, frame: received.append(number)):
+            yield
+    finally:
+        for number in received:
+            signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def ctrl_c_blocked() -> Iterator[None]:
+    """Hold Ctrl-C back in this process, and permanently in the processes that it starts.
+
+    A terminal sends Ctrl-C to all of them. Only the process that the user started is to handle it;
+    another one would end in a traceback, even while it still imports.
+    """
+    resource_tracker.ensure_running()  # its start lets the signal through
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def shared_memory_errors(remedy: str) -> Iterator[None]:
+    """Turn the error of a system without shared memory into a UserError that says so.
+
+    Args:
+        remedy: What else the user can do, such as "take --workers 0".
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{_SHARED_MEMORY} cannot be used ({error.strerror}), which the processes of a command "
+            f"share: mount it writable with room, or {remedy}"
+        ) from None
+
+
+def end_at_ctrl_c() -> None:
+    """Let Ctrl-C end this process at once and in silence, even one that came while it started."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+class WorkerPool(concurrent.futures.ProcessPoolExecutor):
+    """A pool of processes that end with the one that made it, even where that is killed.
+
+    Ctrl-C does not reach them, unless `prepare` calls `end_at_ctrl_c`. Use the pool as a context
+    manager: where the block ends, what runs is waited for, and what has not begun is dropped.
+    """
+
+    def __init__(self, processes: int, prepare: Callable[[], object], remedy: str) -> None:
+        """Make the pool; its processes start when there is work for them.
+
+        Args:
+            processes: Their number.
+            prepare: What each calls before its work.
+            remedy: What the user can do where one of them ends by itself, such as "try fewer
+                --processes".
+        """
+        context = multiprocessing.get_context("spawn")
+        super().__init__(processes, context, _prepare_worker, (prepare,))
+        self._reason_of_end = (
+            f"one of {processes} processes ended by itself, for lack of memory perhaps: {remedy}"
+        )
+
+    def submit(
+        self, function: Callable[..., Result], /, *args: Any, **kwargs: Any
+    ) -> concurrent.futures.Future[Result]:
+        with stop_signals_deferred(), ctrl_c_blocked():
+            return super().submit(function, *args, **kwargs)
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Raise UserError where a process ended by itself."""
+        self.shutdown(cancel_futures=True)
+        if isinstance(error, BrokenProcessPool):
+            raise UserError(self._reason_of_end) from None
+
+
+def _prepare_worker(prepare: Callable[[], object]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    prepare()
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as its parent ends, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # only workers call this
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,67 @@
+"""Processes end with the one that started them, and in silence."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from mcc_caffe.core.processes import stop_signals_deferred, stop_signals_handled
+from tests.support.commands import (
+    SIGNAL_AT_START,
+    group_processes,
+    run_code,
+    start_code,
+    wait_until_ended,
+)
+
+POOL = """
+import time
+from mcc_caffe.core.processes import WorkerPool, end_at_ctrl_c
+
+with WorkerPool(2, end_at_ctrl_c, "try fewer") as pool:
+    works = [pool.submit(time.sleep, {seconds}) for _ in range(2)]
+    print("submitted", flush=True)
+    works[0].result()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_deferred_signal_acts_at_the_end_of_the_block(number):
+    numbers = []
+    with stop_signals_handled(lambda number, frame: numbers.append(number)):
+        with stop_signals_deferred():
+            os.kill(os.getpid(), number)
+            assert not numbers
+        assert numbers == [number]
+
+
+def test_another_thread_defers_no_signal():
+    blocks = []
+
+    def enter():
+        with stop_signals_deferred():
+            blocks.append(1)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert blocks
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_worker_starts_ends_the_pool_in_silence(number):
+    code = f"""{SIGNAL_AT_START}
+signal.signal(int(sys.argv[1]), lambda *_: sys.exit(130))
+{POOL.format(seconds=0)}
+"""
+    done = run_code(code, int(number), start_new_session=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_workers_end_with_a_pool_that_is_killed():
+    process = start_code(POOL.format(seconds=1000), start_new_session=True)
+    assert process.stdout.readline() == "submitted\n"
+    process.kill()
+    process.communicate()
+    wait_until_ended(lambda: group_processes(process.pid))
