@@ -96,7 +96,7 @@ make_hands = { [[ "$$N" =~ ^[0-9]{1,9}$$ ]] || \
     { echo "N is '$$N': give a number of hands" >&2; exit 2; }; } && \
     $(RUN) data_tools.synth --out data/synth --train "$$N" --test $$(( 10\#$$N / 10 ))
 
-synth: setup  ## N synthetic hands (and N/10 to test) in OneHand10K's layout, to data/synth
+synth: setup  ## N synthetic hands (2000, and N/10 to test) in OneHand10K's layout, to data/synth
 	@$(call split,ARGS); $(make_hands) "$${ARGS_WORDS[@]}"
 
 teach: setup  ## label your own PHOTOS with a teacher: a data set in TAUGHT (data/taught)
@@ -113,6 +113,8 @@ hands_are_made = { [ -d data/synth ] && \
 lmdb: caffe  ## SOURCE (a data set's folder or .json) to the sets DATA/{train,validation}; BAKE=8
 	@for name in SOURCE DATA; do \
 	    [ -n "$${!name}" ] || { echo "$$name is empty: give a folder, or leave it out" >&2; exit 2; }; done
+	@[[ "$${BAKE:-1}" =~ ^0*[1-9][0-9]*$$ ]] || \
+	    { echo "BAKE is '$$BAKE': give a number of copies" >&2; exit 2; }
 	@[ -n "$$BAKE" ] && [ -d "$$DATA/train" ] && [ -z "$(SOURCE_GIVEN)$(N_NAMED)$$ARGS" ] || { \
 	    { if [ "$$SOURCE" = data/synth ] && ! $(hands_are_made); then $(make_hands); \
 	      elif [ -n "$(N_NAMED)" ]; then \
@@ -126,7 +128,7 @@ check: caffe  ## look for faults in SET (a data set or LMDB sets; default DATA),
 	@SET=$${SET:-$$DATA}; $(call split,SET); $(call split,ARGS); \
 	$(RUN) data_tools.check "$${SET_WORDS[@]}" "$${ARGS_WORDS[@]}"
 
-inspect: caffe  ## draw samples of SET, of LMDB sets as the net sees them, to out/inspect.png
+inspect: caffe  ## draw samples of SET, of LMDB sets as the net sees them, to out/inspect*.png
 	@SET=$${SET:-$$DATA}; $(call split,SET); $(call split,ARGS); \
 	$(RUN) data_tools.inspect "$${SET_WORDS[@]}" --variant "$$VARIANT" "$${ARGS_WORDS[@]}"
 
@@ -166,7 +168,7 @@ vendor: setup  ## bring the files of others that the browser loads again, from n
 demo: prototxt  ## from nothing to drawings: prototxts, hands, LMDB, a short training, inference
 	@$(call split,ARGS); $(RUN) mcc_caffe.demo "$${ARGS_WORDS[@]}"
 
-bench: caffe  ## measure speed beside other engines, to runs/bench; ARGS=--quick: 15 to 25 minutes
+bench: caffe  ## measure speed beside other engines, to runs/bench; ARGS=--quick: 12 to 25 minutes
 	@$(call split,ARGS); $(RUN) benchmarks "$${ARGS_WORDS[@]}"
 
 bench-gpu: caffe  ## does the GPU compute as the CPU does, and how fast? (make caffe GPU=1)

@@ -1,7 +1,7 @@
 """Measures every figure that the project claims about speed, beside other engines.
 
     python -m benchmarks                     # make bench: more than an hour on 2 cores
-    python -m benchmarks --quick             # 15 to 25 minutes: fewer turns, without the slowest
+    python -m benchmarks --quick             # 12 to 25 minutes: fewer turns, without the slowest
     python -m benchmarks --only training     # or inference, data, files; several allowed
     python -m benchmarks --report docs/benchmarks.md     # also as a document with its figure
 

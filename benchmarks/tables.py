@@ -19,7 +19,7 @@ rows: they hold on other machines, too.
 `make bench` (`python -m benchmarks`) measures all of it on your machine, and writes bench.md,
 bench.json and bench.png to `runs/bench`; `--report FILE` writes the text to FILE as well. It takes
 more than an hour on 2 cores. With `ARGS=--quick` it leaves out the slowest rows of `paper`, and
-takes 15 to 25 minutes. `python -m benchmarks --only training` measures one part alone: `inference`,
+takes 12 to 25 minutes. `python -m benchmarks --only training` measures one part alone: `inference`,
 `training` (with the averaging of gradients), `data` (the data layer) or `files` (the last three
 sections).
 

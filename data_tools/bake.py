@@ -42,6 +42,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from caffe_build.locate import importable_folder, prefix_of
 from mcc_caffe.caffe_io.protobuf import check_utf8, messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
@@ -378,8 +379,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             input_size=config.input_size,
             sigma=config.sigma,
         )
-    solver = shlex.quote(str(options.out.absolute() / "solver.prototxt"))
-    print(f"train on it with: caffe train --solver={solver}")
+    solver = options.out.absolute() / "solver.prototxt"
+    print("train on it with:", shlex.join([_stock_tool(), "train", f"--solver={solver}"]))
+
+
+def _stock_tool() -> str:
+    """Return the path of the program `caffe` of the Caffe in use; its name where there is none."""
+    folder = importable_folder()
+    tool = folder and prefix_of(folder) / "bin/caffe"
+    return str(tool) if tool and tool.is_file() else "caffe"
 
 
 if __name__ == "__main__":

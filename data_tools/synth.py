@@ -8,8 +8,8 @@ DIR/{Train,Test}/label_joint.txt, one line an image: N.jpg,width,height,1,x1,y1,
 -1,-1 for a joint that is outside the image or hidden by an object; a joint that the hand itself
 hides is labelled. DIR/{Train,Test}/truth.jsonl says of every image where all 21 joints are, what
 hides each, and what was drawn; DIR/manifest.json how the set was made. An image depends on the
-seed, its split and its number alone: the same command gives the same bytes on the same machine,
-however many workers make them, and an interrupted one continues where it was.
+seed, its split, its number and the options alone: the same command gives the same bytes on the same
+machine, however many workers make them, and an interrupted one continues where it was.
 
 The same images can be rendered endlessly while a training runs, without a disk in between: train
 on the set "synth:seed=0&size=224" (see data_tools.hands.live).

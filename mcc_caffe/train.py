@@ -319,6 +319,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
         try_users_solver(solver, net, f"{solver_path} with {net_path}")
     # A run's own solver, from which another may start, has a snapshot of 0.
     snapshot_interval = options.snapshot or solver.snapshot or variant.schedule.snapshot
+    if options.resume and not resume:
+        _log.info("%s has no snapshot yet: the run begins", folder)
     write_prototxts(folder, solver, net)
     write_atomically(folder / SAMPLES_FILE, f"{json.dumps(sample_counts)}\n".encode())
     return TrainingConfig(

@@ -177,7 +177,7 @@ def test_an_empty_folder_is_named(name, folder):
     "target, name",
     [
         *(("infer", name) for name in ("IMAGES", "ARGS", "VARIANT", "WEIGHTS")),
-        *(("lmdb", name) for name in ("SOURCE", "DATA", "BAKE", "FORMAT")),
+        *(("lmdb", name) for name in ("SOURCE", "DATA", "FORMAT")),
         *(("train", name) for name in ("DATA", "GPUS", "RESUME", "WEIGHTS")),
         *(("teach", name) for name in ("PHOTOS", "TAUGHT")),
         *(("web", name) for name in ("VARIANT", "WEIGHTS", "ARGS")),
@@ -214,6 +214,13 @@ def test_a_number_of_hands_is_a_number(number, folder):
     done, called = commands(folder, "synth", f"N={number}")
     assert done.returncode and not called and not (folder / "X").exists()
     assert f"N is '{number}': give a number of hands" in done.stderr
+
+
+@pytest.mark.parametrize("copies", ["0", "-1", "many", "1.5", *COMMANDS_IN_TEXT])
+def test_a_number_of_copies_is_one_before_the_set_is_built(copies, folder):
+    done, called = commands(folder, "lmdb", "SOURCE=other", f"BAKE={copies}")
+    assert done.returncode and not called and not (folder / "X").exists()
+    assert f"BAKE is '{copies}': give a number of copies" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["lmdb"], ["lmdb", "BAKE=2"], ["demo"], ["synth"]])

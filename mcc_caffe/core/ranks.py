@@ -23,6 +23,7 @@ import numpy as np
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.processes import shared_memory_errors, stop_signals
+from mcc_caffe.core.start import raise_terminated
 
 Value = TypeVar("Value")
 
@@ -73,7 +74,8 @@ class StopSignal:
     def _receive(self, number: int, frame: Any) -> None:
         self.received = True
         if self._again_ends_at_once:
-            signal.signal(number, signal.default_int_handler)
+            by_ctrl_c = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if by_ctrl_c else raise_terminated)
 
     def check(self, *_: Any) -> None:
         """Raise Stopped where a signal has come. Takes any arguments, as a callback of Caffe's."""

@@ -41,6 +41,11 @@ class Terminated(KeyboardInterrupt):
         self.number = signal.Signals(number)
 
 
+def stop_error(number: int) -> KeyboardInterrupt:
+    """Return the exception of a signal that asks a command to end."""
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
+
+
 def starts_own_command() -> bool:
     """Tell whether Python is looking for a module of this project's to run it by `python -m`."""
     if sys.argv[:1] != ["-m"] or "-m" not in sys.orig_argv:
@@ -112,10 +117,11 @@ def catch_stop_signals() -> None:
         return
     for number in _TERMINATING:
         if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _raise_terminated)
+            signal.signal(number, raise_terminated)
 
 
-def _raise_terminated(number: int, frame: Any) -> None:
+def raise_terminated(number: int, frame: Any) -> None:
+    """Raise Terminated, as the handler of a signal."""
     # `timeout` sends SIGTERM twice; the system and the shell of a closed terminal both send SIGHUP.
     # The second signal is not to stop what the first lets finish.
     for each in _TERMINATING:
@@ -126,5 +132,5 @@ def _raise_terminated(number: int, frame: Any) -> None:
 def end_at_next_signal() -> None:
     """Let a signal that would raise KeyboardInterrupt end the process at once, without a word."""
     for number in signal.valid_signals():
-        if signal.getsignal(number) in (signal.default_int_handler, _raise_terminated):
+        if signal.getsignal(number) in (signal.default_int_handler, raise_terminated):
             signal.signal(number, lambda *_: os._exit(INTERRUPTED))

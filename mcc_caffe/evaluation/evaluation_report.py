@@ -120,16 +120,15 @@ def _keypoint_table(protocol: ProtocolName, rows: list[_Row]) -> str:
 
 def _conditions_text(numbers: ProtocolNumbers) -> str:
     """Return the conditions of PCK, AUC and EPE as sentences."""
-    measures: dict[str, Any] = {
-        "PCK": numbers["PCK"],
-        "AUC": numbers["AUC"],
-        "EPE": numbers.get("EPE"),
-    }
-    return " ".join(
-        f"{name}: {', '.join(text for key, text in entry.items() if 'value' not in key)}."
-        for name, entry in measures.items()
-        if entry
+    pck, auc = numbers["PCK"], numbers["AUC"]
+    text = (
+        f"PCK: distance / {pck['normaliser']} {pck['comparison']} threshold, {pck['average']}. "
+        f"AUC: distance / {auc['normaliser']} {auc['comparison']} threshold, {auc['average']}, "
+        f"thresholds {auc['thresholds']}."
     )
+    if "EPE" in numbers:
+        text += f" EPE: {numbers['EPE']['unit']}, {numbers['EPE']['average']}."
+    return text
 
 
 def _group_table(rows: list[_Row]) -> str:

@@ -352,7 +352,11 @@ def _scene_of_moved(path: Path, image_path: Path, namesakes: Sequence[Scene]) ->
     """
     copied = [scene for scene in namesakes if _have_equal_content(scene.path, image_path)]
     listed = copied or namesakes
-    if len(listed) != 1:
+    if not listed:
+        raise UserError(
+            f"{path} does not list {image_path}: list it, with its path from the file's folder"
+        )
+    if len(listed) > 1:
         raise UserError(
             f"{path} lists {len(listed)} images of the name {image_path.name}, which "
             f"{image_path} has: list it once, with its path from the file's folder"

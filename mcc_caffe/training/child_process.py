@@ -8,6 +8,7 @@ from typing import Any
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.processes import stop_signals_handled
+from mcc_caffe.core.start import stop_error
 
 
 def run_training(arguments: Sequence[Any]) -> None:
@@ -20,7 +21,7 @@ def run_training(arguments: Sequence[Any]) -> None:
         arguments: Arguments of mcc_caffe.train.
 
     Raises:
-        KeyboardInterrupt: A signal ended the training.
+        KeyboardInterrupt: Ctrl-C ended the training; Terminated: SIGTERM or SIGHUP did.
         UserError: The training failed.
     """
     signals: list[int] = []
@@ -40,7 +41,7 @@ def run_training(arguments: Sequence[Any]) -> None:
             process.terminate()
         status = process.wait()
     if signals:
-        raise KeyboardInterrupt
+        raise stop_error(signals[0])
     if status:
         raise UserError(
             f"the training ended with exit code {status} (see above): "

@@ -13,7 +13,7 @@ from typing import Any
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.processes import ctrl_c_blocked, stop_signals, stop_signals_handled
 from mcc_caffe.core.ranks import STOP_AT_ONCE
-from mcc_caffe.core.start import INTERRUPTED
+from mcc_caffe.core.start import INTERRUPTED, stop_error
 
 _DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 GRACE_SECONDS = 30.0  # that rank 0 has for a last snapshot when another rank failed
@@ -33,7 +33,7 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     Raises:
         UserError: A process failed; the error has its exit code.
         KeyboardInterrupt: Rank 0 was ended by a signal: the second one, or the first if it came
-            before rank 0 handled signals.
+            before rank 0 handled signals. Terminated: that signal was SIGTERM or SIGHUP.
     """
     context = multiprocessing.get_context("spawn")
     processes = [
@@ -54,7 +54,7 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
         failed = processes[0] if processes[0].exitcode else None
     # A further signal may have killed rank 0 while it already ended.
     if signals and failed and failed.exitcode in (*ended_by_signal, -STOP_AT_ONCE, INTERRUPTED):
-        raise KeyboardInterrupt
+        raise stop_error(signals[-1])
     if failed:
         raise _failure(failed)
 

@@ -51,8 +51,6 @@ def resume_state(resume: str | None, folder: Path) -> snapshots.SolverState | No
         return state
     if newest is None:
         _check_no_remains(folder)
-        if resume == "auto":
-            _log.info("%s has no snapshot yet: the run begins", folder)
         return state
     if resume != "auto":
         raise UserError(

@@ -198,14 +198,16 @@ def test_every_number_stands_beside_its_conditions(evaluated):
     out, printed = evaluated
     titles = [line for line in printed.splitlines() if line.startswith("Keypoints, protocol")]
     box = "larger side of the labelled keypoints' box"
+    keypoints = "all labelled keypoints"
     assert (
-        f"`paper`. PCK: {box}, <, all labelled keypoints. "
-        f"AUC: {box}, <, all labelled keypoints, 0.005, 0.01 ... 0.5."
+        f"`paper`. PCK: distance / {box} < threshold, {keypoints}. "
+        f"AUC: distance / {box} < threshold, {keypoints}, thresholds 0.005, 0.01 ... 0.5."
     ) in titles[0]
     assert (
-        f"`mmpose`. PCK: {box}, <, by joint, then over joints. AUC: 30 px, <, by joint" in titles[1]
-        and "EPE: px" in titles[1]
-    )
+        f"`mmpose`. PCK: distance / {box} < threshold, by joint, then over joints. "
+        "AUC: distance / 30 px < threshold, by joint"
+    ) in titles[1]
+    assert "EPE: px, labelled keypoints that were predicted." in titles[1]
     assert numbers(out)["random"]["mmpose"]["AUC"]["normaliser"] == "30 px"
     reported = numbers(out)["random"]
     paper, count = reported["paper"], str(reported["keypoints"])

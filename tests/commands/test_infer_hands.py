@@ -112,5 +112,5 @@ def test_an_image_that_the_boxes_do_not_list_is_named(photos, tmp_path):
     done = run(
         "mcc_caffe.infer", other, "--boxes", photos[0] / "boxes.json", "--out", tmp_path / "out"
     )
-    assert "lists 0 images of the name other.png" in refusal(done)
+    assert f"does not list {tmp_path / 'other.png'}: list it" in refusal(done)
     assert not (tmp_path / "out").exists()

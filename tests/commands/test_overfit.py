@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from tests.support.commands import refusal, run, start, wait_for
+from tests.support.commands import hear_a_hang_up, refusal, run, start, wait_for
 from tests.support.hands import write_set
 
 
@@ -36,10 +36,19 @@ def test_samples_without_keypoints_are_refused(factor, shift, drawn_samples, tmp
     assert not (tmp_path / "run").exists()
 
 
-def test_ctrl_c_during_the_training_ends_it(drawn_set, tmp_path):
-    process = start("mcc_caffe.overfit", drawn_set, "--out", tmp_path / "run")
-    wait_for((tmp_path / "run/run/log.jsonl").exists, process)
-    os.kill(process.pid, signal.SIGINT)
+@pytest.mark.parametrize(
+    "number, code, line",
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "ended by SIGTERM"),
+        (signal.SIGHUP, 129, "ended by SIGHUP"),
+    ],
+)
+def test_a_signal_during_the_training_ends_it(number, code, line, drawn_set, tmp_path):
+    run_folder = tmp_path / "run"
+    process = start("mcc_caffe.overfit", drawn_set, "--out", run_folder, preexec_fn=hear_a_hang_up)
+    wait_for((run_folder / "run/log.jsonl").exists, process)
+    os.kill(process.pid, number)
     errors = process.communicate(timeout=120)[1]
-    assert process.returncode == 130 and errors.splitlines()[-1] == "interrupted", errors
+    assert (process.returncode, errors.splitlines()[-1]) == (code, line), errors
     assert "Traceback" not in errors and "error:" not in errors

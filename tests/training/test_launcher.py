@@ -12,8 +12,9 @@ import pytest
 
 from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.processes import stop_signals_handled
 from mcc_caffe.core.ranks import STOP_AT_ONCE, StopSignal
-from mcc_caffe.core.start import INTERRUPTED
+from mcc_caffe.core.start import INTERRUPTED, Terminated
 from mcc_caffe.training.launcher import launch
 from tests.support.commands import (
     group_processes,
@@ -105,20 +106,38 @@ def _end_slowly(rank, folder):
         sys.exit(INTERRUPTED)
 
 
-def test_a_second_signal_ends_the_ranks_at_once(tmp_path):
+@pytest.mark.parametrize(
+    "number, expected", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+)
+def test_a_second_signal_ends_the_ranks_at_once(number, expected, tmp_path):
     sent = []
 
     def send_signals():
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             time.sleep(0.2)  # two at once would count as a single one
         sent.append(time.monotonic())
 
     sender = call_when_both_run(tmp_path, send_signals)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         launch(_end_slowly, 2, tmp_path)
     sender.join()
+    assert caught.type is expected
     assert time.monotonic() - sent[0] < 20
+
+
+@pytest.mark.parametrize(
+    "number, expected", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+)
+def test_a_second_signal_ends_a_rank_that_is_alone_at_once(number, expected):
+    with stop_signals_handled(lambda *_: None):  # it restores the handlers
+        stop = StopSignal()
+        stop.install()
+        signal.raise_signal(number)
+        assert stop.received
+        with pytest.raises(KeyboardInterrupt) as caught:
+            signal.raise_signal(number)
+    assert caught.type is expected
 
 
 def start_two_ranks(data, folder, **options):
