@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ from mcc_caffe.core.errors import UserError
 Result = TypeVar("Result")
 
 _SHARED_MEMORY = "/dev/shm"
+_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -59,18 +61,35 @@ def stop_signals_deferred() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Hold a signal back in this thread, and permanently in the processes that it starts."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def start_resource_tracker() -> None:
+    """Start Python's resource tracker, which removes what processes share when all have ended.
+
+    Of the signals that go to all processes of a terminal, it ignores Ctrl-C by itself. Here it is
+    made to outlive the loss of the terminal as well; one that dies prints tracebacks.
+    """
+    with _blocked(signal.SIGHUP):
+        resource_tracker.ensure_running()
+
+
+@contextlib.contextmanager
 def ctrl_c_blocked() -> Iterator[None]:
     """Hold Ctrl-C back in this process, and permanently in the processes that it starts.
 
     A terminal sends Ctrl-C to all of them. Only the process that the user started is to handle it;
     another one would end in a traceback, even while it still imports.
     """
-    resource_tracker.ensure_running()  # its start lets the signal through
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    start_resource_tracker()  # its start lets the signal through
+    with _blocked(signal.SIGINT):
         yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextlib.contextmanager
@@ -87,6 +106,17 @@ def shared_memory_errors(remedy: str) -> Iterator[None]:
             f"{_SHARED_MEMORY} cannot be used ({error.strerror}), which the processes of a command "
             f"share: mount it writable with room, or {remedy}"
         ) from None
+
+
+def terminate_with_parent(parent: int) -> None:
+    """Let SIGTERM reach this process as soon as its parent ends, even if that was killed.
+
+    Args:
+        parent: Id of the parent, which may have ended before.
+    """
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGTERM)
 
 
 def end_at_ctrl_c() -> None:
@@ -111,6 +141,7 @@ class WorkerPool(concurrent.futures.ProcessPoolExecutor):
             remedy: What the user can do where one of them ends by itself, such as "try fewer
                 --processes".
         """
+        start_resource_tracker()
         context = multiprocessing.get_context("spawn")
         super().__init__(processes, context, _prepare_worker, (prepare,))
         self._reason_of_end = (

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.processes import shared_memory_errors, stop_signals
+from mcc_caffe.core.processes import shared_memory_errors, start_resource_tracker, stop_signals
 from mcc_caffe.core.start import raise_terminated
 
 Value = TypeVar("Value")
@@ -182,6 +182,7 @@ class LocalRanks(Ranks):
         Raises:
             UserError: This system has no shared memory.
         """
+        start_resource_tracker()
         context = multiprocessing.get_context("spawn")
         with shared_memory_errors("train with one process"):
             return SharedMemory(context.Barrier(size), context.RawArray("f", 2 * size * _CHUNK))

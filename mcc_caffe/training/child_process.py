@@ -1,5 +1,7 @@
 """Runs a training in a process of its own, for commands that go on after it."""
 
+import functools
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -7,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.processes import stop_signals_handled
+from mcc_caffe.core.processes import stop_signals_handled, terminate_with_parent
 from mcc_caffe.core.start import stop_error
 
 
@@ -15,7 +17,7 @@ def run_training(arguments: Sequence[Any]) -> None:
     """Run `mcc_caffe.train` in a process of its own.
 
     The `stop_signals` are passed on to it, so that it takes a snapshot and ends. Then this command
-    ends too.
+    ends too. If this command is killed, the training ends in the same way.
 
     Args:
         arguments: Arguments of mcc_caffe.train.
@@ -34,7 +36,9 @@ def run_training(arguments: Sequence[Any]) -> None:
 
     with stop_signals_handled(pass_on):
         process = subprocess.Popen(
-            [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)], start_new_session=True
+            [sys.executable, "-m", "mcc_caffe.train", *map(str, arguments)],
+            start_new_session=True,
+            preexec_fn=functools.partial(terminate_with_parent, os.getpid()),
         )
         processes.append(process)
         if signals:  # from before there was a process to pass them on to

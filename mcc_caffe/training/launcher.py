@@ -1,6 +1,5 @@
 """Starts the processes that train together on one machine, and ends them together."""
 
-import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -11,11 +10,15 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.processes import ctrl_c_blocked, stop_signals, stop_signals_handled
+from mcc_caffe.core.processes import (
+    ctrl_c_blocked,
+    stop_signals,
+    stop_signals_handled,
+    terminate_with_parent,
+)
 from mcc_caffe.core.ranks import STOP_AT_ONCE
 from mcc_caffe.core.start import INTERRUPTED, stop_error
 
-_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 GRACE_SECONDS = 30.0  # that rank 0 has for a last snapshot when another rank failed
 
 
@@ -61,11 +64,9 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
 
 def _run_rank(target: Callable[..., None], rank: int, *args: Any) -> None:
     """Run target(rank, *args) as a process that ends with its launcher."""
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
-    # The launcher may have been killed before, while this process imported its modules.
     launcher = multiprocessing.parent_process()
-    if launcher is None or os.getppid() != launcher.pid:
-        os._exit(128 + signal.SIGTERM)
+    assert launcher is not None and launcher.pid is not None  # only ranks call this
+    terminate_with_parent(launcher.pid)
     target(rank, *args)
 
 

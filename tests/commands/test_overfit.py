@@ -2,12 +2,22 @@
 
 import dataclasses
 import os
+import pathlib
 import signal
 
 import numpy as np
 import pytest
 
-from tests.support.commands import hear_a_hang_up, refusal, run, start, wait_for
+from mcc_caffe.caffe_io import snapshots
+from tests.support.commands import (
+    hear_a_hang_up,
+    is_running,
+    refusal,
+    run,
+    start,
+    wait_for,
+    wait_until_ended,
+)
 from tests.support.hands import write_set
 
 
@@ -52,3 +62,14 @@ def test_a_signal_during_the_training_ends_it(number, code, line, drawn_set, tmp
     errors = process.communicate(timeout=120)[1]
     assert (process.returncode, errors.splitlines()[-1]) == (code, line), errors
     assert "Traceback" not in errors and "error:" not in errors
+
+
+def test_the_training_ends_with_a_command_that_is_killed(drawn_set, tmp_path):
+    run_folder = tmp_path / "run/run"
+    process = start("mcc_caffe.overfit", drawn_set, "--out", tmp_path / "run")
+    wait_for((run_folder / "log.jsonl").exists, process)
+    training = int(pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+    process.kill()
+    process.communicate()
+    wait_until_ended(lambda: is_running(training))
+    assert snapshots.newest(run_folder / "snapshots")

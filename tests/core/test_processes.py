@@ -59,6 +59,16 @@ signal.signal(int(sys.argv[1]), lambda *_: sys.exit(130))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_a_hang_up_of_all_processes_ends_the_pool_in_silence():
+    code = f"""import os, signal, sys
+signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
+{POOL.format(seconds=0)}
+    os.kill(0, signal.SIGHUP)
+"""
+    done = run_code(code, start_new_session=True)
+    assert (done.returncode, done.stderr) == (129, "")
+
+
 def test_workers_end_with_a_pool_that_is_killed():
     process = start_code(POOL.format(seconds=1000), start_new_session=True)
     assert process.stdout.readline() == "submitted\n"
