@@ -94,8 +94,10 @@ class Saved(BaseModel):
         status: The status that was saved; "open" where labels that are not complete were to be
             done.
         note: What is missing then; "" where nothing is.
+        splits: As in `Overview`.
     """
 
     revision: int
     status: Status
     note: str
+    splits: dict[Split, int]

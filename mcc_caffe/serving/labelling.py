@@ -207,7 +207,12 @@ class LabelSession:
             before = self._files.read(STATE, key, SavedLabels)
             revision = before.revision if before else 0
             if before and before.token == change.token:  # it was saved, and the answer lost
-                return Saved(revision=revision, status=before.labels.status, note=note)
+                return Saved(
+                    revision=revision,
+                    status=before.labels.status,
+                    note=note,
+                    splits=self._export.split_counts(),
+                )
             if change.revision != revision:
                 raise ConflictError(
                     f"{image.name} was changed in another tab (revision {revision}, yours starts "
@@ -233,7 +238,12 @@ class LabelSession:
             except UserError as error:
                 raise NotWrittenError(str(error)) from None
             self._note_split(saved)
-        return Saved(revision=saved.revision, status=labels.status, note=note)
+            return Saved(
+                revision=saved.revision,
+                status=labels.status,
+                note=note,
+                splits=self._export.split_counts(),
+            )
 
     def image_jpeg(self, key: str) -> bytes:
         """Return the upright image as a JPEG that every browser shows.

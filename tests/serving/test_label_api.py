@@ -69,7 +69,15 @@ def test_an_image_is_listed_shown_and_saved(client, key, change, folder):
     assert pixels.shape == (120, 160, 3)
     assert np.abs(pixels.astype(int) - hand(0).image()).mean() < 8
     saved = client.put(f"{IMAGES}/{key}", json=change).json()
-    assert saved == {"revision": change["revision"] + 1, "status": "done", "note": ""}
+    splits = client.get(IMAGES).json()["splits"]
+    assert sum(splits.values()) == 1
+    assert saved == {
+        "revision": change["revision"] + 1,
+        "status": "done",
+        "note": "",
+        "splits": splits,
+    }
+    assert client.put(f"{IMAGES}/{key}", json=change).json() == saved, "its answer may be lost"
     assert client.get(f"{IMAGES}/{key}").json()["labels"] == change["labels"]
     stale = client.put(f"{IMAGES}/{key}", json={**change, "token": "b"})
     assert stale.status_code == 409 and "another tab" in stale.json()["message"]

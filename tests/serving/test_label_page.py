@@ -441,6 +441,68 @@ def test_the_focus_stays_in_a_list_of_images_that_is_sorted_anew(new_page, share
     assert page.evaluate("document.activeElement.textContent[0]") == name
 
 
+def test_the_list_says_how_far_each_image_is(new_page, shared_url):
+    texts = new_page(shared_url).evaluate(
+        """async () => {
+            const { makeImagesPanel } = await import("./images_panel.js");
+            const [list, progress, passedOver] = ["ol", "p", "div"].map((name) =>
+                document.createElement(name),
+            );
+            const show = makeImagesPanel({ list, progress, passedOver }, () => {});
+            const images = [["open", null, 0], ["open", null, 1], ["open", 0.9, 0],
+                ["open", 0.9, 1], ["done", 0.9, 1], ["none", 0.9, 1]]
+                .map(([status, score, revision], index) =>
+                    ({ key: `${index}`, name: `${index}.jpg`, status, score, revision }));
+            const splits = { Train: 1, Test: 0 };
+            show({ images, unreadable: [], passed_over: "", splits }, null);
+            return [...list.children].map((item) => item.textContent);
+        }"""
+    )
+    assert texts == [
+        *("0.jpg", "1.jpg: begun", "2.jpg: 90 % sure", "3.jpg: begun, 90 % sure"),
+        *("4.jpg: ✓ done", "5.jpg: – not to be labelled"),
+    ]
+
+
+def test_a_change_writes_only_the_items_of_the_list_that_differ(label):
+    page = label.page
+    page.locator("#image").focus()
+    label.press("m")
+    label.wait_until_saved()
+    page.evaluate(
+        """() => {
+            window.changes = [];
+            const parts = { childList: true, characterData: true, subtree: true };
+            new MutationObserver((changes) => window.changes.push(...changes))
+                .observe(document.getElementById("images"), parts);
+        }"""
+    )
+    label.press("m")
+    label.wait_until_saved()
+    wait_for_frames(page)
+    assert page.evaluate("window.changes.length") == 0
+
+
+def test_previous_opens_the_last_image_where_the_open_one_is_not_in_the_list(label):
+    page = label.page
+    look_at_the_list_often(page)
+    LabelPage(page)  # which waits for an image
+
+    def list_others(route) -> None:
+        answer = route.fetch()
+        overview = answer.json()
+        state = overview["images"][0]
+        overview["images"] = [{**state, "key": f"other-{number}"} for number in range(3)]
+        route.fulfill(response=answer, json=overview)
+
+    page.route("**/label/images", list_others)
+    page.wait_for_selector("#name:has-text('(passed over)')")
+    page.locator("#image").focus()
+    with page.expect_request("**/images/other-*") as request:
+        label.press("p")
+    assert request.value.url.endswith("/other-2")
+
+
 @pytest.mark.parametrize("begins", ["before the list is looked at", "while theirs are loaded"])
 def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url, begins):
     page = new_page(shared_url)

@@ -1,8 +1,10 @@
 /** The list of the folder's images, the one of which the net is least sure first. */
 
+import { setText } from "../shared/dom.js";
+import { STATUS_WORDS } from "./labels.js";
 import { scrollInside } from "./scrolling.js";
 
-const STATUS = { done: "✓ done", none: "– not to be labelled", open: "" };
+const MARKS = { done: "✓", none: "–" };
 
 /**
  * @param {{list: HTMLElement, progress: HTMLElement, passedOver: HTMLElement}} parts
@@ -16,7 +18,7 @@ export function makeImagesPanel({ list, progress, passedOver }, open) {
   return ({ images, unreadable, passed_over: others, splits }, openKey) => {
     const items = images.map((image) => {
       const button = buttons.get(image.key) ?? makeButton(image.key);
-      button.textContent = [image.name, describe(image)].filter(Boolean).join(": ");
+      setText(button, [image.name, describe(image)].filter(Boolean).join(": "));
       button.ariaCurrent = String(image.key === openKey);
       return button.parentElement;
     });
@@ -51,9 +53,9 @@ export function makeImagesPanel({ list, progress, passedOver }, open) {
 }
 
 function describe({ status, score, revision }) {
-  if (status !== "open") return STATUS[status];
+  if (status !== "open") return `${MARKS[status]} ${STATUS_WORDS[status]}`;
   const sure = score === null ? "" : `${Math.round(100 * score)} % sure`;
-  return revision ? `begun, ${sure}` : sure;
+  return [revision ? "begun" : "", sure].filter(Boolean).join(", ");
 }
 
 function makeParagraph(text) {

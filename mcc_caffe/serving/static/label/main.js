@@ -149,7 +149,9 @@ function turn(step) {
   const { images } = overview;
   if (!images.length) return;
   const index = images.findIndex((image) => image.key === wantedKey);
-  open(images[(index + step + images.length) % images.length].key);
+  // What is no longer in the list counts as before its start.
+  const start = index < 0 && step < 0 ? 0 : index;
+  open(images.at((start + step) % images.length).key);
 }
 
 /**
@@ -289,13 +291,14 @@ function listenToChanges() {
   editor.addEventListener("tool", () => say(`Tool: ${editor.tool}.`));
   editor.addEventListener("view", redraw);
   saver.addEventListener("state", showEverything);
-  saver.addEventListener("saved", ({ detail: { key, revision, status, note, labels } }) => {
+  saver.addEventListener("saved", ({ detail }) => {
+    const { key, revision, status, note, splits, labels } = detail;
     const state = overview.images.find((image) => image.key === key);
     if (state) Object.assign(state, { revision, status });
+    overview.splits = splits;
     if (note) say(`Saved, but ${state?.name ?? key} is not done: ${note}.`);
     const isOpen = key === editor.image?.key && !saver.has(key);
     if (isOpen && status !== labels.status) editor.correctStatus(status);
-    refreshCounts();
   });
   listenToConflicts(saver, showSettled);
 }
@@ -305,16 +308,6 @@ async function showSettled(key, keepsMine) {
   const note = keepsMine ? "Your labels were kept." : THEIRS_LOADED;
   if (key === wantedKey) await load(key, note);
   else if (keepsMine) say(note);
-}
-
-/** Ask for the numbers of images that are done. */
-async function refreshCounts() {
-  try {
-    overview.splits = (await loadOverview()).splits;
-    showEverything();
-  } catch {
-    // the next refresh says what is wrong
-  }
 }
 
 listen();

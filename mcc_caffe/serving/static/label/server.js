@@ -28,7 +28,7 @@ export function loadImage(key) {
  *
  * @param {string} key - the image's.
  * @param {{revision: number, digest: string, token: string, labels: object}} change
- * @returns {Promise<{revision: number, status: string, note: string}>}
+ * @returns {Promise<{revision: number, status: string, note: string, splits: object}>}
  */
 export function saveLabels(key, change) {
   return request(`images/${key}`, {
