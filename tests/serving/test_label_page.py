@@ -577,6 +577,38 @@ def test_the_page_shows_what_the_server_says_of_an_error(answer, message, new_pa
     page.wait_for_selector(f"#message:text-is('{message}')")
 
 
+def test_the_page_says_once_that_no_image_can_be_labelled(new_page, shared_url):
+    page, turns = new_page("about:blank"), []
+
+    def damage_all(route) -> None:
+        answer = route.fetch()
+        overview = answer.json()
+        turns.append(len(turns))
+        images = [{**image, "score": None} for image in overview["images"]]
+        if len(turns) == 1:  # the net has looked at none of them
+            overview["images"] = images
+        else:
+            overview["images"] = []
+            overview["unreadable"] = [{**image, "fault": "it is damaged"} for image in images]
+        route.fulfill(response=answer, json=overview)
+
+    page.route("**/label/images", damage_all)
+    page.goto(shared_url)
+    text = "No image can be labelled: the end of the page says why."
+    page.wait_for_selector(f"#message:text-is('{text}')")
+    assert page.locator("#passed-over p:has-text('it is damaged')").count() == 2
+    page.evaluate(
+        """() => {
+            window.repeats = 0;
+            new MutationObserver(() => (window.repeats += 1))
+                .observe(document.getElementById("message"), { childList: true });
+        }"""
+    )
+    before = len(turns)
+    wait_until(page, lambda: len(turns) >= before + 3)
+    assert page.evaluate("window.repeats") == 0
+
+
 def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_page, shared_url):
     page, attempts = new_page("about:blank"), []
 
@@ -666,6 +698,17 @@ def test_a_turn_back_drops_the_image_that_is_being_opened(label):
         label.press("p")
     page.wait_for_timeout(300)
     assert label.key() == first
+
+
+def test_a_turn_back_takes_back_what_was_said_of_the_other_image(label):
+    page = label.page
+    page.locator("#image").focus()
+    busy = {"detail": "the net is still at work on it: try again"}
+    page.route("**/images/*", lambda route: route.fulfill(status=503, json=busy))
+    label.press("n")
+    label.wait_for_message("the net is still at work")
+    label.press("p")
+    assert page.text_content("#message") == ""
 
 
 def test_labels_that_were_kept_are_shown(label, new_page, shared_url):
@@ -1152,6 +1195,58 @@ def test_labels_that_the_server_does_not_take_as_done_are_shown_as_begun(own_lab
     own_label.press("Control+z")
     assert statuses(own_label)[key] == "done"
     assert name.text_content().endswith(", done")
+
+
+def test_images_whose_saves_wait_are_done_and_are_not_opened_again(own_label):
+    waiting, finished = hold_saves(own_label.page), []
+    for _ in range(3):
+        own_label.wait_for_another(*finished)
+        own_label.look()
+        finished.append(own_label.finish())
+    own_label.wait_for_message("That was the last image")
+    wait_until(own_label.page, lambda: len(waiting) == 3)
+    assert own_label.key() == finished[-1]
+
+
+def test_an_image_that_is_still_open_is_opened_though_its_save_was_refused(own_label):
+    page, first = own_label.page, own_label.key()
+    answer_saves(page, lambda route: route.fulfill(status=422, json={"detail": "it is old"}))
+    own_label.press("m")
+    page.wait_for_selector("#saved[data-state=failed]")
+    page.unroute("**/images/*")
+    second = own_label.turn()
+    own_label.look()
+    own_label.finish()
+    own_label.wait_for_another(second)
+    own_label.look()
+    own_label.finish()
+    own_label.wait_for(first)
+
+
+def test_what_was_said_before_a_change_is_said_no_longer(own_label):
+    page, finished = own_label.page, []
+    for _ in range(3):
+        own_label.wait_for_another(*finished)
+        own_label.look()
+        finished.append(own_label.key())
+        page.click("#none")
+    own_label.wait_for_message("That was the last image: all are done.")
+    page.click("#reopen")
+    own_label.wait_until_saved()
+    assert page.text_content("#message") == ""
+
+
+def test_the_answer_to_a_save_counts_the_images_that_are_done(own_label):
+    page = own_label.page
+    page.route("**/label/images", lambda route: route.abort())
+    own_label.look()
+    own_label.finish()
+    own_label.wait_until_saved()
+    url = f"{page.url.split('#')[0]}images"
+    splits = page.request.get(url).json()["splits"]
+    assert sum(splits.values()) == 1
+    counts = f"1 of 3 done ({splits['Train']} to train, {splits['Test']} to test)."
+    page.wait_for_selector(f"#progress:text-is('{counts}')")
 
 
 def test_labels_that_cannot_be_written_are_sent_until_they_are(own_label, folder):

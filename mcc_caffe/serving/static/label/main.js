@@ -70,12 +70,18 @@ function say(text) {
   element("message").textContent = text;
 }
 
+/** Say what `refresh` comes to again and again; a screen reader reads it once. */
+function keepSaying(text) {
+  setText(element("message"), text);
+}
+
 /** Open an image, unless it is open or being opened. */
 function open(key) {
   if (key === wantedKey) return;
   wantedKey = key;
-  if (key === editor.image?.key) loadings += 1; // which drops the one that is being opened
-  else load(key);
+  if (key !== editor.image?.key) return load(key);
+  loadings += 1; // which drops the one that is being opened
+  return say("");
 }
 
 /** Load an image and show it; the note says why it is loaded again. */
@@ -134,6 +140,10 @@ function addressedImage(images) {
 
 /** Open the image that the address names or, once the net has seen them, the least sure one. */
 function openFirst() {
+  if (!overview.images.length) {
+    keepSaying("No image can be labelled: the end of the page says why.");
+    return;
+  }
   const images = overview.images.filter((image) => !unloaded.has(image.key));
   if (!images.length) return;
   const asked = addressedImage(images);
@@ -141,7 +151,7 @@ function openFirst() {
   const isSorted = images.every((image) => image.score !== null);
   const isLate = performance.now() > LONGEST_START && first.score !== null;
   if (asked || isSorted || isLate) open(first.key);
-  else say("The net looks at the images, to find the ones of which it is least sure.");
+  else keepSaying("The net looks at the images, to find the ones of which it is least sure.");
 }
 
 /** Open the image `step` further in the list. */
@@ -171,7 +181,7 @@ function finish(status) {
   const others = [...images.slice(index + 1), ...images.slice(0, Math.max(index, 0))];
   // What the server has not saved yet counts, too.
   const next = others.find(({ key, status: saved }) => {
-    return (saver.pending(key)?.status ?? saved) === "open";
+    return (saver.pending(key)?.labels.status ?? saved) === "open";
   });
   if (next) return open(next.key);
   return say("That was the last image: all are done.");
@@ -207,7 +217,7 @@ async function refresh() {
     if (isOutdated && isIdle) load(key, THEIRS_LOADED);
   } catch (error) {
     listProblem = error.message;
-    if (saver.state === "saved") say(listProblem);
+    if (saver.state === "saved") keepSaying(listProblem);
   }
   showEverything();
   const isBusy = overview.images.some((image) => image.score === null);
@@ -283,6 +293,7 @@ function listen() {
 
 function listenToChanges() {
   editor.addEventListener("change", () => {
+    say(""); // what was said before may no longer be true
     save();
     speakPoint();
     showEverything();
