@@ -338,7 +338,7 @@ def test_keys_that_were_on_their_way_to_the_image_answer_no_conflict(new_page, s
     theirs = LabelPage(new_page(f"{shared_url}#{mine.key()}"))
     for label in (mine, theirs):
         label.page.locator("#image").focus()
-    theirs.press("ArrowRight")
+    theirs.press("m")
     saved = theirs.labels()
     mine.press("Shift+ArrowUp" if saved.points[0].y > SIZE / 2 else "Shift+ArrowDown")
     page.wait_for_selector("#conflict[open]")
@@ -1002,6 +1002,90 @@ def test_a_drag_from_the_border_of_the_canvas_moves_no_image(label):
     label.drag((border, y), (border + 40, y))
     scale = factor * (label.to_page(1, 0)[0] - label.to_page(0, 0)[0])
     assert_point(label.labels().points[index], point.x + 40 / scale, point.y, 0.5)
+
+
+def test_what_changes_nothing_is_no_change(label):
+    """A stroke beside the image or over what is painted, and a step beyond its border."""
+    page = label.page
+    page.locator("#image").focus()
+    label.press("b", "Space")
+    label.wait_until_saved()
+    before = label.image()
+    box = page.locator("#image").bounding_box()
+    label.drag((box["x"] + 3, box["y"] + 3), (box["x"] + 6, box["y"] + 6))
+    label.press("Space")
+    wait_for_frames(page)
+    assert label.image() == before
+    label.press("v", *["Shift+ArrowLeft"] * 30)
+    before = label.image()
+    assert before["labels"]["points"][0]["x"] == 0
+    page.wait_for_timeout(1100)  # later steps are undone on their own
+    label.press("ArrowLeft")
+    wait_for_frames(page)
+    assert label.image() == before
+    label.press("Control+z")
+    assert label.labels().points[0].x > 0
+
+
+def test_an_enlarged_image_stays_on_the_canvas_where_the_window_shrinks(new_page, shared_url):
+    page = new_page(shared_url, viewport={"width": 1600, "height": 900})
+    LabelPage(page)
+    page.evaluate(
+        """() => {
+            const draw = CanvasRenderingContext2D.prototype.drawImage;
+            CanvasRenderingContext2D.prototype.drawImage = function (image, ...others) {
+                if (image instanceof ImageBitmap) window.transform = this.getTransform();
+                draw.call(this, image, ...others);
+            };
+        }"""
+    )
+    box = page.locator("#image").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -300)
+    page.mouse.down(button="middle")
+    page.mouse.move(box["x"] + box["width"] - 5, y, steps=5)
+    page.mouse.up(button="middle")
+    page.set_viewport_size({"width": 820, "height": 900})
+    page.wait_for_function("() => document.getElementById('image').width < 820")
+    wait_for_frames(page)
+    left = page.evaluate("window.transform.e")
+    assert 0 < left <= page.locator("#image").bounding_box()["width"] / 2
+
+
+def test_the_image_is_drawn_as_sharp_as_the_screen_and_shown_in_every_frame(label):
+    page = label.page
+    page.locator("#image").focus()
+    width, height = 1000, 700
+    page.set_viewport_size({"width": width, "height": height})
+    wait_for_frames(page)
+    session = page.context.new_cdp_session(page)
+    screen = {"width": width, "height": height, "mobile": False}
+    for density in (2, 1):
+        override = {**screen, "deviceScaleFactor": density}
+        session.send("Emulation.setDeviceMetricsOverride", override)
+        label.press("0")
+        wait_for_frames(page)
+        canvas = page.locator("#image")
+        width_in_pixels, css_width = canvas.evaluate(
+            "({ width, clientWidth }) => [width, clientWidth]"
+        )
+        assert width_in_pixels == round(density * css_width)
+    page.evaluate(
+        """() => {
+            window.opacities = [];
+            const canvas = document.getElementById("image");
+            new ResizeObserver(() => {
+                const [x, y] = [canvas.width >> 1, canvas.height >> 1];
+                window.opacities.push(canvas.getContext("2d").getImageData(x, y, 1, 1).data[3]);
+            }).observe(canvas);
+        }"""
+    )
+    for shrunk in (width - 20, width - 40):
+        page.set_viewport_size({"width": shrunk, "height": height})
+        wait_for_frames(page)
+    opacities = page.evaluate("window.opacities")
+    assert len(opacities) >= 2 and set(opacities) == {255}
 
 
 def test_what_is_finished_can_be_reopened(own_label):

@@ -9,7 +9,7 @@
 
 import { KEYPOINT_COUNT } from "../shared/hand.js";
 import { History } from "./history.js";
-import { insideImage, withMissing, withPoint } from "./labels.js";
+import { describeChange, insideImage, withMissing, withPoint } from "./labels.js";
 import { MaskLayer } from "./mask_layer.js";
 import { View } from "./view.js";
 
@@ -215,7 +215,6 @@ export class Editor extends EventTarget {
   }
 
   #travel(step) {
-    this.#moved = null;
     const before = this.#history.current;
     step();
     if (this.labels.runs !== before.runs) this.mask.setRuns(this.labels.runs);
@@ -234,10 +233,13 @@ export class Editor extends EventTarget {
     this.view.reveal(x, y);
   }
 
+  /** Make a change of labels, unless they are the same, as after a stroke beside the image. */
   #change(labels, kind = null) {
     this.#moved = null;
-    this.#history.push(labels, kind);
-    this.#tell("change");
+    if (describeChange(this.#history.current, labels)) {
+      this.#history.push(labels, kind);
+      this.#tell("change");
+    }
     this.#tell("view");
   }
 

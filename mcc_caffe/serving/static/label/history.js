@@ -51,13 +51,15 @@ export class History {
     this.#states[this.#index] = state;
   }
 
+  /** Go back a state; `canUndo` says whether there is one. */
   undo() {
-    if (this.canUndo) this.#index -= 1;
+    this.#index -= 1;
     this.#lastKind = null;
   }
 
+  /** Go forth a state; `canRedo` says whether there is one. */
   redo() {
-    if (this.canRedo) this.#index += 1;
+    this.#index += 1;
     this.#lastKind = null;
   }
 }

@@ -57,7 +57,8 @@ export function describePoint({ x, y, missing }) {
 
 /** Say in which points, mask and status labels differ from earlier ones; "" where in none. */
 export function describeChange(before, after) {
-  const isEqual = (first, second) => JSON.stringify(first) === JSON.stringify(second);
+  const isEqual = (first, second) =>
+    first === second || JSON.stringify(first) === JSON.stringify(second);
   const indices = after.points.flatMap((point, index) =>
     isEqual(point, before.points[index]) ? [] : [index],
   );

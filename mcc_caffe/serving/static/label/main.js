@@ -275,9 +275,6 @@ function listen() {
     focusedAt = performance.now();
   });
   new ResizeObserver(() => {
-    const density = window.devicePixelRatio;
-    canvas.width = Math.round(canvas.clientWidth * density);
-    canvas.height = Math.round(canvas.clientHeight * density);
     editor.view.resize(canvas.clientWidth, canvas.clientHeight);
     redraw();
   }).observe(canvas);

@@ -15,10 +15,16 @@ const SHARP_FROM = 3; // CSS pixels for one of the image, from which pixels are 
  */
 export function paint(canvas, editor) {
   const { image, view } = editor;
-  const density = canvas.width / canvas.clientWidth;
+  const density = window.devicePixelRatio;
+  const width = Math.round(density * canvas.clientWidth);
+  const height = Math.round(density * canvas.clientHeight);
+  // Setting a side clears the canvas.
+  if (canvas.width !== width || canvas.height !== height) {
+    [canvas.width, canvas.height] = [width, height];
+  }
   const context = canvas.getContext("2d");
   context.setTransform(1, 0, 0, 1, 0, 0);
-  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.clearRect(0, 0, width, height);
   if (!image) return;
   const scale = density * view.scale;
   context.setTransform(scale, 0, 0, scale, density * view.x, density * view.y);

@@ -14,10 +14,11 @@ export class View {
   #image = { width: 1, height: 1 };
   #isFitted = true;
 
-  /** Take note of the canvas's size. An image that is shown whole stays so. */
+  /** Take note of the canvas's size. An image that is shown whole stays so, others stay in view. */
   resize(width, height) {
     this.#canvas = { width, height };
     if (this.#isFitted) this.fit();
+    else this.pan(0, 0);
   }
 
   /** Show another image, whole. */
@@ -44,7 +45,7 @@ export class View {
     this.pan(0, 0);
   }
 
-  /** Move the image; its centre cannot leave the canvas by more than its half. */
+  /** Move the image; the middle of the canvas always shows a part of it. */
   pan(x, y) {
     const limit = (start, canvas, image) =>
       Math.min(Math.max(start, canvas / 2 - image), canvas / 2);
