@@ -5,10 +5,10 @@
     GET /label/images/KEY/pixels    its upright pixels, as JPEG
     PUT /label/images/KEY           saves labels
 
-An error is an object whose `message` is one line: 404 for an image that does not exist, 409 where
-another tab has saved, 412 where the image's file has changed, 413 for labels of too many bytes,
-503 where the net is still at work, 507 where labels cannot be written, 422 for all else: labels or
-an image that cannot be used.
+An error is an object whose `detail` is one line, as in all answers of the application: 404 for an
+image that does not exist, 408 for labels that do not arrive, 409 where another tab has saved, 412
+where the image's file has changed, 413 for labels of too many bytes, 422 for labels or an image
+that cannot be used, 503 where the net is still at work, 507 where labels cannot be written.
 """
 
 from collections.abc import Callable
@@ -55,21 +55,13 @@ def make_label_router(session: LabelSession) -> APIRouter:
     """
     router = APIRouter(prefix="/label/images", tags=["labels"])
 
-    def answer(action: Callable[[], BaseModel]) -> Response:
-        """Return the outcome of an action as JSON, or the error that it raises."""
-        try:
-            content = action().model_dump_json()
-            return Response(content, media_type="application/json", headers=_NO_STORE)
-        except UserError as error:
-            return _error(error)
-
     @router.get("", response_model=Overview)
     def overview() -> Response:
-        return answer(session.overview)
+        return _answer(session.overview)
 
     @router.get("/{key}", response_model=OpenImage)
     def open_image(key: str) -> Response:
-        return answer(lambda: session.open_image(key))
+        return _answer(lambda: session.open_image(key))
 
     @router.get("/{key}/pixels", response_class=Response)
     def pixels(key: str) -> Response:
@@ -83,10 +75,10 @@ def make_label_router(session: LabelSession) -> APIRouter:
     async def save(key: str, request: Request) -> Response:
         try:
             content = await read_body(request, _MOST_BYTES, "change")
-        except HTTPException as error:
+        except HTTPException:
             await discard_body(request, _MOST_BYTES)
-            return JSONResponse({"message": error.detail}, error.status_code)
-        return await run_in_threadpool(answer, lambda: session.save(key, _parse_change(content)))
+            raise
+        return await run_in_threadpool(_answer, lambda: session.save(key, _parse_change(content)))
 
     return router
 
@@ -99,9 +91,18 @@ def _parse_change(content: bytes) -> Change:
         raise UserError(f"{describe_first_error(error)}: load the page again") from None
 
 
+def _answer(action: Callable[[], BaseModel]) -> Response:
+    """Return the outcome of an action as JSON, or the error that it raises."""
+    try:
+        content = action().model_dump_json()
+        return Response(content, media_type="application/json", headers=_NO_STORE)
+    except UserError as error:
+        return _error(error)
+
+
 def _error(error: UserError) -> Response:
     """Return the answer that an error gives."""
     status = next(
         (status for kind, status in _STATUS_BY_ERROR.items() if isinstance(error, kind)), 422
     )
-    return JSONResponse({"message": str(error)}, status)
+    return JSONResponse({"detail": str(error)}, status)

@@ -80,7 +80,7 @@ def test_an_image_is_listed_shown_and_saved(client, key, change, folder):
     assert client.put(f"{IMAGES}/{key}", json=change).json() == saved, "its answer may be lost"
     assert client.get(f"{IMAGES}/{key}").json()["labels"] == change["labels"]
     stale = client.put(f"{IMAGES}/{key}", json={**change, "token": "b"})
-    assert stale.status_code == 409 and "another tab" in stale.json()["message"]
+    assert stale.status_code == 409 and "another tab" in stale.json()["detail"]
     page = client.get("/label/")
     assert page.status_code == 200 and "<title>Label hands</title>" in page.text
 
@@ -107,7 +107,7 @@ def test_a_change_of_too_many_bytes_is_refused(is_chunked, client, key):
     answer = client.put(f"{IMAGES}/{key}", content=sent)
     assert answer.status_code == 413
     message = "the change has more than 32 million bytes: make it smaller"
-    assert answer.json() == {"message": message}
+    assert answer.json() == {"detail": message}
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_labels_that_are_none_are_refused_and_nothing_changes(client, key, chang
     before = client.get(f"{IMAGES}/{key}").json()
     damage(change)
     refused = client.put(f"{IMAGES}/{key}", json=change)
-    assert refused.status_code == 422 and ": load the " in refused.json()["message"]
-    assert len(refused.json()["message"].splitlines()) == 1
+    assert refused.status_code == 422 and ": load the " in refused.json()["detail"]
+    assert len(refused.json()["detail"].splitlines()) == 1
     assert client.get(f"{IMAGES}/{key}").json() == before
 
 
@@ -144,7 +144,7 @@ def test_labels_that_are_none_are_refused_and_nothing_changes(client, key, chang
 def test_the_first_fault_of_a_body_is_named_with_its_field(client, key, content, message):
     body = content.replace(b"{", b'{"revision": 0, "digest": "", "token": "t", ', 1)
     refused = client.put(f"{IMAGES}/{key}", content=body)
-    assert refused.status_code == 422 and refused.json()["message"] == message
+    assert refused.status_code == 422 and refused.json()["detail"] == message
 
 
 def test_labels_that_cannot_be_written_can_be_sent_again(client, key, change, folder):
@@ -158,7 +158,7 @@ def test_labels_that_cannot_be_written_can_be_sent_again(client, key, change, fo
     failed = client.put(f"{IMAGES}/{key}", json=again)
     label_file.rmdir()
     aside.rename(label_file)
-    assert failed.status_code == 507 and "is a folder" in failed.json()["message"]
+    assert failed.status_code == 507 and "is a folder" in failed.json()["detail"]
     assert client.put(f"{IMAGES}/{key}", json=again).status_code == 200
 
 

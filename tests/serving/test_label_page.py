@@ -122,19 +122,19 @@ class LabelPage:
     def held_pixels(self) -> Iterator[None]:
         """Load the pixels of an image that is asked for inside no sooner than at the end."""
         requests = []
-        self.page.route("**/pixels?*", lambda route: requests.append(route))
+        self.page.route("**/pixels", lambda route: requests.append(route))
         yield
         wait_until(self.page, lambda: requests)
-        with self.page.expect_response("**/pixels?*"):
+        with self.page.expect_response("**/pixels"):
             requests[0].continue_()
-        self.page.unroute("**/pixels?*")
+        self.page.unroute("**/pixels")
 
     def pixel_requests(self) -> list[str]:
         """Return a list that gets the address of each image whose pixels the page asks for."""
         urls: list[str] = []
 
         def note(request) -> None:
-            if "/pixels?" in request.url:
+            if request.url.endswith("/pixels"):
                 urls.append(request.url)
 
         self.page.on("request", note)
@@ -520,7 +520,7 @@ def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url
     page.mouse.move(*start)
     if begins == "while theirs are loaded":
         with mine.held_pixels():
-            with page.expect_request("**/pixels?*"):
+            with page.expect_request("**/pixels"):
                 theirs.press("ArrowRight")
             page.mouse.down()
             page.mouse.move(*middle, steps=4)
@@ -548,11 +548,11 @@ def test_another_image_is_opened_where_the_first_one_cannot_be(new_page, shared_
     def damage_first(route) -> None:
         urls.append(route.request.url)
         if len(urls) == 1:
-            route.fulfill(status=422, json={"message": "it is gone"})
+            route.fulfill(status=422, json={"detail": "it is gone"})
         else:
             route.continue_()
 
-    page.route("**/pixels?*", damage_first)
+    page.route("**/pixels", damage_first)
     page.goto(shared_url)
     label = LabelPage(page)
     assert len(urls) == 2 and label.key() in urls[1] and label.key() not in urls[0]
@@ -564,7 +564,6 @@ def test_another_image_is_opened_where_the_first_one_cannot_be(new_page, shared_
 @pytest.mark.parametrize(
     "answer, message",
     [
-        ({"json": {"message": "it is gone"}}, "it is gone"),
         ({"json": {"detail": "the server has a fault"}}, "the server has a fault"),
         ({"body": "no JSON"}, "no JSON"),
         ({"body": ""}, "the server answers 500"),
@@ -666,7 +665,7 @@ def test_an_image_that_loads_slowly_does_not_bring_old_labels_back(label):
     )
     label.turn()
     with label.held_pixels():
-        with page.expect_request("**/pixels?*"):
+        with page.expect_request("**/pixels"):
             label.press("p")
         send_held_save(page, waiting)
     label.wait_for(first)
@@ -681,7 +680,7 @@ def test_an_image_that_is_asked_for_twice_is_loaded_once(label):
     page, requests = label.page, label.pixel_requests()
     other, first = page.locator("#images button[aria-current=false]"), label.key()
     with label.held_pixels():
-        with page.expect_request("**/pixels?*"):
+        with page.expect_request("**/pixels"):
             other.click()
         other.click()
     label.wait_for_another(first)
@@ -693,7 +692,7 @@ def test_a_turn_back_drops_the_image_that_is_being_opened(label):
     page, first = label.page, label.key()
     page.locator("#image").focus()
     with label.held_pixels():
-        with page.expect_request("**/pixels?*"):
+        with page.expect_request("**/pixels"):
             label.press("n")
         label.press("p")
     page.wait_for_timeout(300)
@@ -723,7 +722,7 @@ def test_labels_that_were_kept_are_shown(label, new_page, shared_url):
     page.wait_for_selector("#conflict[open]")
     waiting = hold_saves(page)
     with label.held_pixels():
-        with page.expect_request("**/pixels?*"):
+        with page.expect_request("**/pixels"):
             page.click("#keep-mine")
         send_held_save(page, waiting)
     label.wait_for_message("Your labels were kept")
@@ -761,7 +760,7 @@ def test_a_double_click_labels_one_image(own_label):
     assert list(statuses(own_label).values()).count("done") == 1
     with own_label.held_pixels():
         own_label.look()
-        with own_label.page.expect_request("**/pixels?*"):
+        with own_label.page.expect_request("**/pixels"):
             own_label.page.click("#done")
         own_label.page.click("#none")  # the next image is not shown yet
     own_label.wait_until_saved()
@@ -1349,7 +1348,7 @@ def test_a_save_that_fails_holds_back_no_other(label):
 
     def fail_first(route) -> None:
         if route.request.method == "PUT" and first in route.request.url:
-            route.fulfill(status=507, json={"message": "there is no room"})
+            route.fulfill(status=507, json={"detail": "there is no room"})
         else:
             route.continue_()
 
@@ -1371,7 +1370,7 @@ def test_a_save_that_fails_holds_back_no_other(label):
 
 def test_a_refusal_stays_until_the_labels_are_sent_again(label):
     page, first = label.page, label.key()
-    content = {"message": "these labels are too new"}
+    content = {"detail": "these labels are too new"}
     answer_saves(page, lambda route: route.fulfill(status=422, json=content))
     label.look()
     page.click("#none")

@@ -122,7 +122,7 @@ async function loadNewest(key) {
   for (;;) {
     const revision = saver.revision(key);
     const image = await loadImage(key);
-    const pixels = await loadPixels(image);
+    const pixels = await loadPixels(key);
     if (saver.has(key) || saver.revision(key) === revision) return { image, pixels };
     pixels.close();
   }

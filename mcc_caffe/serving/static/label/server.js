@@ -39,8 +39,8 @@ export function saveLabels(key, change) {
 }
 
 /** Return an image's pixels, upright. */
-export async function loadPixels({ key, digest }) {
-  return createImageBitmap(await fetchOrFail(`images/${key}/pixels?digest=${digest}`));
+export async function loadPixels(key) {
+  return createImageBitmap(await fetchOrFail(`images/${key}/pixels`));
 }
 
 async function request(path, options) {
@@ -63,8 +63,7 @@ async function fetchOrFail(path, options) {
 function asError(status, text) {
   let message = text.trim();
   try {
-    const answer = JSON.parse(text);
-    message = answer.message ?? answer.detail ?? message; // detail: not of the labels' own errors
+    message = JSON.parse(text).detail ?? message;
   } catch {
     // it is no JSON: the text itself says it
   }
