@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.keypoint_labels import make_keypoints
 from mcc_caffe.paper import KEYPOINT_COUNT
-from mcc_caffe.serving.run_lengths import decode_runs
+from mcc_caffe.serving.run_lengths import check_runs
 
 # open: not labelled yet, or not to the end; done: a person says that the labels are right;
 # none: a person says that the image is not to be labelled, such as one without a hand.
@@ -81,7 +81,7 @@ class Labels(_Record):
         Raises:
             UserError: A point lies outside, or the mask has another size.
         """
-        decode_runs(self.runs, width, height)
+        check_runs(self.runs, width, height)
         for index, point in enumerate(self.points):
             if not (0 <= point.x <= width - 1 and 0 <= point.y <= height - 1):
                 raise UserError(

@@ -24,24 +24,34 @@ def encode_runs(mask: np.ndarray) -> list[int]:
     return [0, *runs] if hand[0] else runs
 
 
+def check_runs(runs: Sequence[int], width: int, height: int) -> None:
+    """Check that run lengths are those of a mask of this size.
+
+    Args:
+        runs: The run lengths, from 0 on.
+        width: The mask's width in pixels.
+        height: The mask's height in pixels.
+
+    Raises:
+        UserError: They have another number of pixels.
+    """
+    if sum(runs) != width * height:
+        raise UserError(
+            f"the mask's runs have {sum(runs)} pixels, {width} x {height} = {width * height} are "
+            "needed"
+        )
+
+
 def decode_runs(runs: Sequence[int], width: int, height: int) -> np.ndarray:
     """Return the mask of run lengths.
 
     Args:
-        runs: The run lengths.
+        runs: The run lengths, such as `check_runs` lets pass.
         width: The mask's width in pixels.
         height: The mask's height in pixels.
 
     Returns:
         HxW uint8 of {0, 1}.
-
-    Raises:
-        UserError: The runs are no whole numbers from 0 on, or of another number of pixels.
     """
-    if any(run < 0 for run in runs) or sum(runs) != width * height:
-        raise UserError(
-            f"the mask's runs have {sum(runs)} pixels, {width} x {height} = {width * height} are "
-            "needed"
-        )
     values = (np.arange(len(runs)) % 2).astype(np.uint8)
     return np.repeat(values, runs).reshape(height, width)
