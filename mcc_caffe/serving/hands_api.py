@@ -20,7 +20,7 @@ import numpy as np
 import PIL.Image
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
@@ -38,7 +38,6 @@ from mcc_caffe.inference.pose_reports import NetworkInfo, image_record, image_re
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.serving.request_body import UPLOAD_SECONDS, discard_body, read_body
 
-DOCS_PAGE = "/api/index.html"
 _RETRY_SECONDS = 1  # what a refused client is told to wait
 _LONGEST_QUOTE = 100  # characters of what a client has sent, in an answer
 
@@ -275,7 +274,7 @@ async def _receive_and_answer(
 
 
 def hands_router(service: HandsService) -> APIRouter:
-    """Return the routes: POST /hands, GET /health, and the page that describes them at /.
+    """Return the routes: POST /hands and GET /health.
 
     Args:
         service: Answers the requests.
@@ -325,10 +324,5 @@ def hands_router(service: HandsService) -> APIRouter:
                 "most_requests": service.limits.requests,
             }
         )
-
-    @router.get("/", include_in_schema=False)
-    async def start() -> RedirectResponse:
-        """Lead to the page that describes the routes."""
-        return RedirectResponse(DOCS_PAGE)
 
     return router

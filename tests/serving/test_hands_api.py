@@ -279,7 +279,7 @@ def test_the_description_names_every_status_and_the_binary_body(client):
     assert set(operation["responses"]) >= set(statuses)
     schema = operation["requestBody"]["content"]["application/octet-stream"]["schema"]
     assert schema["format"] == "binary"
-    assert client.get("/", follow_redirects=False).headers["location"] == "/api/index.html"
+    assert client.get("/", follow_redirects=False).headers["location"] == "/api/"
 
 
 def test_a_wrong_bound_of_pixels_is_said_at_the_start(monkeypatch):
