@@ -20,6 +20,7 @@ from mcc_caffe.paper import KEYPOINT_COUNT
 from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_files import COCO, ONEHAND10K
 from mcc_caffe.serving.run_lengths import decode_runs
+from mcc_caffe.serving.site import STATIC
 from tests.support.commands import log, run
 from tests.support.labels import read_back
 from tests.support.pages import wait_for_frames, wait_until
@@ -1149,6 +1150,12 @@ def test_a_module_of_the_page_that_cannot_be_loaded_is_told(new_page, shared_url
     assert message.startswith("The page could not start (") and "/label/main.js" in message
     assert page.text_content("#saving-speech") == message
     assert page.is_hidden("noscript")
+
+
+def test_a_page_that_is_opened_as_a_file_says_that_it_needs_a_server(new_page):
+    page = new_page((STATIC / "label/index.html").as_uri())
+    page.wait_for_selector("#saved[data-state=failed]")
+    assert ": check that the server runs" in page.inner_text("#saved")
 
 
 def test_the_image_is_described_while_the_list_of_keys_is_closed(new_page, shared_url):

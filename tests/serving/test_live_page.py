@@ -25,9 +25,10 @@ from mcc_caffe.inference.looks import Looker, upright_look
 from mcc_caffe.inference.pyramid import mask_in_image
 from mcc_caffe.inference.reports import OneHandReport
 from mcc_caffe.inference.video_writing import video_writer
+from mcc_caffe.serving.site import STATIC
 from tests.support.commands import run
 from tests.support.images import encoded, orientation_tags
-from tests.support.pages import wait_until
+from tests.support.pages import wait_for_frames, wait_until
 from tests.support.servers import served
 
 # Of following.js.
@@ -352,6 +353,27 @@ def test_a_camera_that_cannot_be_shown_is_released(page, streams):
     assert page.inner_text("#camera") == "Start camera"
 
 
+def test_a_frame_that_comes_after_its_camera_has_stopped_is_released(page):
+    page.evaluate(
+        """() => {
+            window.makeBitmap = window.createImageBitmap;
+            window.frames = [];
+            window.createImageBitmap = async (video) => {
+                const frame = await window.makeBitmap(video);
+                window.frames.push(frame);
+                await new Promise((resolve) => (window.hand_over = resolve));
+                return frame;
+            };
+        }"""
+    )
+    page.click("#camera")
+    page.wait_for_function("() => window.frames.length")
+    page.click("#camera")
+    page.evaluate("() => { window.createImageBitmap = window.makeBitmap; window.hand_over(); }")
+    wait_for_frames(page)
+    assert page.evaluate("window.frames.map(({ width }) => width)") == [0]  # which says: closed
+
+
 def test_the_browsers_own_words_get_no_second_full_stop(page):
     page.evaluate(
         """() => {
@@ -415,10 +437,20 @@ def test_a_file_of_the_page_that_cannot_be_loaded_is_told(new_page, site_url, na
     page.route(f"**/{name}", lambda route: route.abort())
     page.goto(site_url)
     page.wait_for_selector("#problem:visible")
-    problem, _, remedy = page.inner_text("#problem").partition(": check that the server runs")
+    problem = page.inner_text("#problem")
     named = {"shared/drawing.js": "live/main.js", "shared/session.js": "shared/network_worker.js"}
     assert f"/{named.get(name, name)}" in problem and "undefined" not in problem
-    assert remedy.endswith("then load the page again.")
+    if name in ("live/main.js", "shared/drawing.js"):
+        assert problem.endswith(": open it through a web server that runs.")
+    else:
+        assert ": check that the server runs" in problem
+        assert problem.endswith("then load the page again.")
+    assert page.text_content("#status") == ""
+
+
+def test_a_page_that_is_opened_as_a_file_says_that_it_needs_a_server(new_page):
+    page = new_page((STATIC / "index.html").as_uri())
+    page.wait_for_selector("#problem:has-text(': open it through a web server that runs.')")
     assert page.text_content("#status") == ""
 
 

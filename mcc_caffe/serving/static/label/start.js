@@ -1,4 +1,8 @@
-/** Starts the labelling page, and says so where it cannot. It imports nothing that may be missing. */
+/**
+ * Starts the labelling page, and says so where it cannot. It imports nothing that may be missing, and
+ * is no module, since browsers load no modules from a disk.
+ */
+"use strict";
 
 import("./main.js").catch((error) => {
   const text =

@@ -160,15 +160,12 @@ async function lookAtFrames(current) {
   let handWindow = null; // around the last frame's hand
   do {
     const frame = await current.nextFrame();
-    if (!frame || source !== current) return;
+    if (!frame || source !== current) return frame?.close();
     const isFollowing = handWindow !== null && controls.follow.checked;
     const window = isFollowing ? handWindow : imageWindow(frame.width, frame.height);
     const size = isFollowing ? pace.size() : modelSize;
     const { image, answer } = await network.look(frame, window, size);
-    if (source !== current) {
-      image.close();
-      return;
-    }
+    if (source !== current) return image.close();
     pace.note(size, answer.seconds.total);
     handWindow = nextWindow(answer, window, presenceIn(answer, threshold));
     show(image, answer);

@@ -1,4 +1,8 @@
-/** Starts the live page, and says so where it cannot. It imports nothing that may be missing. */
+/**
+ * Starts the live page, and says so where it cannot. It imports nothing that may be missing, and is
+ * no module, since browsers load no modules from a disk.
+ */
+"use strict";
 
 import("./main.js").catch((error) => {
   document.getElementById("status").textContent = "";
@@ -6,5 +10,5 @@ import("./main.js").catch((error) => {
   problem.hidden = false;
   problem.textContent =
     `Problem: the page could not start (${error.message}; the browser's console says more): ` +
-    "check that the server runs, then load the page again.";
+    "open it through a web server that runs.";
 });
