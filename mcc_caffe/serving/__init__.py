@@ -1,14 +1,20 @@
 """Serves the pages and answers of `mcc_caffe.web`.
 
-Every page:
+Every server:
 
 - app: the web application; it needs FastAPI, which the extra `[web]` brings, and `mcc_caffe.web`
   imports it only when it serves
 - bounded_server: the server that it runs in, which bounds connections and waiting times
-- model: the network as a browser gets it
-- site: the page's files, and their export for any web server
+- site: the files of each page, and the live page's export for any web server
 - request_body: reads what a request sends, no more of it than is allowed
-- hands_api: the hands of an image over HTTP, for programs
+
+The live page:
+
+- model: the network as a browser gets it
+
+The server for programs:
+
+- hands_api: the hands of an image over HTTP
 
 The labelling page:
 

@@ -167,7 +167,7 @@ class _HeadAsGet:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}  # the server keeps its own
+            scope = {**scope, "method": "GET"}  # uvicorn's own scope stays HEAD
         await self._app(scope, receive, send)
 
 

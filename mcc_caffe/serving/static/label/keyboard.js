@@ -6,7 +6,7 @@
 
 const STEP = 1; // pixels of the image
 const LONG_STEP = 10;
-const SINGLE_KEYS = ["enter", " ", "m", "n", "p", "x"]; // which act once while they are held
+const SINGLE_KEYS = [" ", "m", "n", "p", "x"]; // which act once while they are held, as Enter does
 const CONTROLS = "button, summary, input, label";
 // After these a person goes on in the image. Next, Done and No hand are pressed again and again.
 const CHOICES = "[data-tool], li button";

@@ -4,6 +4,7 @@ import { MASK_COLOUR } from "../shared/hand.js";
 import { decodeRuns, encodeRuns } from "./runs.js";
 
 const OPACITY = 130; // of 255
+const TINT = new Uint32Array(new Uint8ClampedArray([...MASK_COLOUR, OPACITY]).buffer)[0];
 const SHOWN_PIXELS = 4e6; // of the canvas at most; of larger masks it leaves pixels out
 
 export class MaskLayer {
@@ -82,12 +83,10 @@ export class MaskLayer {
     const bottom = Math.min(Math.ceil((y + height) / step), this.#canvas.height);
     const rectangle = new ImageData(right - left, bottom - top);
     const pixels = new Uint32Array(rectangle.data.buffer);
-    const [red, green, blue] = MASK_COLOUR;
-    const tint = new Uint32Array(new Uint8ClampedArray([red, green, blue, OPACITY]).buffer)[0];
     let index = 0;
     for (let row = top; row < bottom; row += 1) {
       for (let column = left; column < right; column += 1) {
-        if (this.#mask[row * step * this.#width + column * step]) pixels[index] = tint;
+        if (this.#mask[row * step * this.#width + column * step]) pixels[index] = TINT;
         index += 1;
       }
     }
