@@ -502,6 +502,7 @@ def test_previous_opens_the_last_image_where_the_open_one_is_not_in_the_list(lab
     with page.expect_request("**/images/other-*") as request:
         label.press("p")
     assert request.value.url.endswith("/other-2")
+    page.unroute_all(behavior="wait")
 
 
 @pytest.mark.parametrize("begins", ["before the list is looked at", "while theirs are loaded"])
@@ -607,6 +608,7 @@ def test_the_page_says_once_that_no_image_can_be_labelled(new_page, shared_url):
     before = len(turns)
     wait_until(page, lambda: len(turns) >= before + 3)
     assert page.evaluate("window.repeats") == 0
+    page.unroute_all(behavior="wait")
 
 
 def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_page, shared_url):
@@ -1328,7 +1330,10 @@ def test_what_was_said_before_a_change_is_said_no_longer(own_label):
 
 def test_the_answer_to_a_save_counts_the_images_that_are_done(own_label):
     page = own_label.page
-    page.route("**/label/images", lambda route: route.abort())
+    look_at_the_list_often(page)
+    LabelPage(page)  # which waits for an image
+    with page.expect_event("requestfailed"):  # no list is on its way any more
+        page.route("**/label/images", lambda route: route.abort())
     own_label.look()
     own_label.finish()
     own_label.wait_until_saved()
