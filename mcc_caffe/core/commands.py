@@ -19,7 +19,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from mcc_caffe.core.errors import NO_ROOM, UserError, escape_unprintable
 from mcc_caffe.core.start import (
@@ -260,10 +260,37 @@ def command_parser(description: str | None, **kwargs: Any) -> argparse.ArgumentP
     return parser
 
 
+class _BarOutput:
+    """The stderr of a progress bar, which drops what cannot be written, as where `tee` has ended.
+
+    tqdm itself drops it only where a terminal was closed. `_wrapped` is the name by which it
+    compares streams.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._wrapped = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+    def __eq__(self, other: object) -> bool:
+        return self._wrapped is other
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._wrapped.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._wrapped.flush()
+
+
 def progress_bar(
     iterable: Iterable | None = None, *, disable: bool = False, **kwargs: Any
 ) -> "tqdm":
     """Show the progress of an iteration on stderr, unless the command is --quiet.
+
+    Where stderr cannot be written any more, the iteration goes on.
 
     Args:
         iterable: What to iterate over; None for a bar that the caller updates.
@@ -277,8 +304,9 @@ def progress_bar(
 
     # Its own lock is a semaphore as well, which a process that is killed leaves behind.
     tqdm.set_lock(_BAR_LOCK)
-    is_silent = disable or sys.stderr is None or _verbosity() == "quiet"
-    return tqdm(iterable, disable=is_silent, **kwargs)
+    if disable or sys.stderr is None or _verbosity() == "quiet":
+        return tqdm(iterable, disable=True, **kwargs)
+    return tqdm(iterable, file=_BarOutput(sys.stderr), **kwargs)
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

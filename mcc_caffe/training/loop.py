@@ -356,8 +356,8 @@ class _Loop:
             ending = "stopped"  # a resumed run would meet the same record
         else:
             ending = "stopped; go on with --resume auto"
-        print(f"{ending}: iteration {iteration} of {max_iter}, weights {weights}", flush=True)
         self.bad_record.unlink(missing_ok=True)
+        print(f"{ending}: iteration {iteration} of {max_iter}, weights {weights}", flush=True)
 
 
 def _are_finite(losses: dict[str, float]) -> bool:

@@ -48,6 +48,24 @@ def test_without_stderr_the_work_is_done():
     assert (done.returncode, done.stdout) == (0, "0\n1\n2\n")
 
 
+def test_without_a_reader_of_stderr_the_work_is_done():
+    """The progress bar ended the run where `2>&1 | tee log` had ended, or the log's disk was full."""
+    with open("/dev/full", "w") as full:
+        reader, writer = os.pipe()
+        os.close(reader)
+        for stderr in (full, writer):
+            done = subprocess.run(
+                [sys.executable, "-c", COMMAND],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                timeout=60,
+            )
+            assert (done.returncode, done.stdout) == (0, "0\n1\n2\n")
+        os.close(writer)
+
+
 def lines_without_bar(text: str) -> list[str]:
     lines = [line.rsplit("\r", 1)[-1] for line in text.split("\n")]
     return [line for line in lines if line.strip() and "sheep/s" not in line]

@@ -137,6 +137,26 @@ def test_a_signal_takes_a_snapshot_and_ends(number, drawn_set, tmp_path):
     assert state and f"mcc_iter_{log(folder)[-1]['iteration']}." in state.path.name
 
 
+def test_a_run_whose_output_nobody_reads_goes_on_and_ends_with_a_snapshot(drawn_set, tmp_path):
+    """Ctrl-C in `train 2>&1 | tee log` ends `tee` first, and then reaches the training."""
+    folder = tmp_path / "run"
+    process = start_training(
+        *(drawn_set, "--out", folder, "--iterations", 500, *FAST), stderr=subprocess.STDOUT
+    )
+
+    def iterations():
+        return len((folder / "log.jsonl").read_text().splitlines())
+
+    wait_for(iterations, process)
+    process.stdout.close()
+    last_shown = iterations()
+    wait_for(lambda: iterations() >= last_shown + 3, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    state = snapshots.newest(folder / "snapshots")
+    assert state and f"mcc_iter_{log(folder)[-1]['iteration']}." in state.path.name
+
+
 def test_a_damaged_newest_snapshot_is_passed_over(finished, drawn_set, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
