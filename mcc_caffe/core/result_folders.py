@@ -6,6 +6,7 @@ import fcntl
 import glob
 import hashlib
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from mcc_caffe.core.files import PARTIAL_END, write_atomically
 from mcc_caffe.core.output_checks import check_not_inside
 
 _MARK = ".made-by-mcc-caffe"  # a file in folders that a command may empty
+_OLD = ".old"  # in the name of a folder that is being replaced
 _LONGEST_NAME = 120  # bytes of the target's name in the names of its lock and temporary folder
 
 
@@ -30,7 +32,7 @@ def empty_own_folder(folder: Path) -> None:
     actual_folder = Path(os.path.realpath(folder))  # where `folder` is a link, it stays
     if mark.is_file():
         check_not_inside(folder)
-        shutil.rmtree(actual_folder)
+        _empty(actual_folder)
     elif os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
             f"{folder} would be emptied, but was not made by this command: "
@@ -38,6 +40,19 @@ def empty_own_folder(folder: Path) -> None:
         )
     actual_folder.mkdir(parents=True, exist_ok=True)
     write_atomically(mark, b"This folder is emptied when the command that made it runs again.\n")
+
+
+def _empty(folder: Path) -> None:
+    """Remove all from a folder but its mark, without which an interrupted removal could not go on.
+
+    Raises:
+        OSError: Something cannot be removed.
+    """
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _MARK:
+            path.unlink()
 
 
 @contextlib.contextmanager
@@ -62,10 +77,10 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
     lock = path.with_name(f".{_shortened(path.name)}.lock")
     while True:
         try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            descriptor = _open_lock(lock)
         except OSError as error:
-            raise cannot_write(path, error) from None
-        with open(descriptor, "r+b") as file:
+            raise _cannot_lock(path, lock, error) from None
+        with open(descriptor, "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -75,10 +90,16 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
                 ) from None
             if not _is_at(file, lock):
                 continue  # the holder before removed it between our opening and our locking
+            if not os.access(lock, os.W_OK, effective_ids=True):  # another user's, left by a kill
+                try:
+                    lock.unlink()
+                except OSError as error:
+                    raise _cannot_lock(path, lock, error) from None
+                continue
             holder = f"process {os.getpid()} on {socket.gethostname()} {purpose}\n"
             try:
                 try:
-                    file.truncate()
+                    os.truncate(descriptor, 0)
                     os.write(descriptor, holder.encode())
                 except OSError as error:
                     raise cannot_write(path, error) from None
@@ -86,6 +107,34 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
             finally:
                 lock.unlink(missing_ok=True)
             return
+
+
+def _open_lock(lock: Path) -> int:
+    """Open a lock file, which need not exist, and return its descriptor.
+
+    Another user's, which may not be written, is opened for reading.
+
+    Raises:
+        OSError: It can be neither made nor read.
+    """
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(lock, os.O_RDWR | os.O_CREAT | flags, 0o666)
+    except PermissionError:
+        if not lock.exists():
+            raise
+        return os.open(lock, os.O_RDONLY | flags)
+
+
+def _cannot_lock(path: Path, lock: Path, error: OSError) -> UserError:
+    """Make the error that says why a folder cannot be locked, and what to do."""
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return cannot_write(path, error)
+    if lock.exists():
+        remedy = "let the owner of that file remove it, or give another folder"
+    else:
+        remedy = f"make {lock.parent} writable, or give another folder"
+    return UserError(f"{path} cannot be locked ({error.strerror}: {lock}): {remedy}")
 
 
 @contextlib.contextmanager
@@ -108,8 +157,10 @@ def folder_being_written(folder: Path) -> Iterator[Path]:
     given, folder = folder, Path(os.path.realpath(folder))
     with locked(folder, "is writing it"):
         start = f".{_shortened(folder.name)}."
-        for stale in folder.parent.glob(f"{glob.escape(start)}*{PARTIAL_END}"):
-            if not stale.is_symlink():
+        # Not every name with this start: NAME.2 is another folder than NAME.
+        own_end = re.compile(rf"\d+({re.escape(_OLD)})?{re.escape(PARTIAL_END)}")
+        for stale in folder.parent.glob(f"{glob.escape(start)}*"):
+            if own_end.fullmatch(stale.name.removeprefix(start)) and not stale.is_symlink():
                 shutil.rmtree(stale, ignore_errors=True)
         partial = folder.with_name(f"{start}{os.getpid()}{PARTIAL_END}")
         try:
@@ -145,7 +196,7 @@ def replace_folder(partial: Path, folder: Path) -> None:
     folder = Path(os.path.realpath(folder))
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-    old = partial.with_name(f"{partial.name.removesuffix(PARTIAL_END)}.old{PARTIAL_END}")
+    old = partial.with_name(f"{partial.name.removesuffix(PARTIAL_END)}{_OLD}{PARTIAL_END}")
     try:
         if folder.exists():
             folder.rename(old)

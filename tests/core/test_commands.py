@@ -49,7 +49,7 @@ def test_without_stderr_the_work_is_done():
 
 
 def test_without_a_reader_of_stderr_the_work_is_done():
-    """The progress bar ended the run where `2>&1 | tee log` had ended, or the log's disk was full."""
+    """The progress bar ended the run where `tee` had ended, or the log's disk was full."""
     with open("/dev/full", "w") as full:
         reader, writer = os.pipe()
         os.close(reader)

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mcc_caffe.core.result_folders import (
     locked,
     replace_folder,
 )
-from tests.support.commands import run_code
+from tests.support.commands import importing_this_project, refusal, run_code, run_program
 
 KILLED_WRITER = """
 import os, pathlib
@@ -59,6 +60,59 @@ def test_what_keeps_a_folder_from_being_written_is_told_by_the_folder(tmp_path):
         assert str(error.value).startswith(f"{target} cannot be written ({os.strerror(number)}): ")
         hidden.unlink()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_a_similar_name_is_written_at_the_same_time(tmp_path):
+    """The temporary folder of set.baked begins as that of set does."""
+    for name in ("set.baked", "set.1", "set.old", "set.1.old"):
+        with (
+            folder_being_written(tmp_path / name) as partial,
+            folder_being_written(tmp_path / "set"),
+        ):
+            assert partial.is_dir()
+
+
+def run_without_rights_of_root(code: str, *arguments):
+    """Run Python as a user to whom permissions of files apply, also where root runs the tests."""
+    rights = "-dac_override,-dac_read_search"
+    program = () if os.geteuid() else ("setpriv", "--bounding-set", rights, "--inh-caps", rights)
+    environment = importing_this_project(os.environ)
+    return run_program(*program, sys.executable, "-c", code, *arguments, env=environment)
+
+
+LOCKING = """
+import pathlib, sys
+from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.result_folders import locked
+def main():
+    with locked(pathlib.Path(sys.argv[1]), "writes"):
+        print("locked")
+run_command(main)
+"""
+
+
+def test_a_lock_that_may_not_be_written_is_named(tmp_path):
+    lock, target = tmp_path / ".set.lock", tmp_path / "set"
+    target.mkdir()
+    with locked(target, "trains in it"):
+        lock.chmod(0o444)  # as another user's
+        line = refusal(run_without_rights_of_root(LOCKING, target))
+        assert f"set: process {os.getpid()} on {socket.gethostname()} trains in it: wait" in line
+    tmp_path.chmod(0o555)
+    assert refusal(run_without_rights_of_root(LOCKING, target)) == (
+        f"error: {target} cannot be locked (Permission denied: {lock}): "
+        f"make {tmp_path} writable, or give another folder"
+    )
+    tmp_path.chmod(0o755)
+    lock.touch(0o444)  # of a killed process
+    tmp_path.chmod(0o555)
+    assert refusal(run_without_rights_of_root(LOCKING, target)) == (
+        f"error: {target} cannot be locked (Permission denied: {lock}): "
+        "let the owner of that file remove it, or give another folder"
+    )
+    tmp_path.chmod(0o755)
+    assert run_without_rights_of_root(LOCKING, target).stdout == "locked\n"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_lack_of_room_elsewhere_is_not_blamed_on_the_folder_being_written(tmp_path):
@@ -123,6 +177,31 @@ def test_only_a_folder_of_ones_own_is_emptied(tmp_path):
         empty_own_folder(own)
         assert [path.name for path in own.iterdir()] == [".made-by-mcc-caffe"]
         (own / "result").touch()
+
+
+def test_a_folder_that_ctrl_c_left_half_emptied_is_ones_own(tmp_path, monkeypatch):
+    own, unlink = tmp_path / "own", os.unlink
+
+    def stop_after(count):
+        calls = iter(range(count))
+
+        def unlink_or_stop(*arguments, **options):
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            unlink(*arguments, **options)
+
+        return unlink_or_stop
+
+    for count in range(20):
+        empty_own_folder(own)
+        for number in range(20):
+            (own / f"result{number}").touch()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", stop_after(count))
+            with pytest.raises(KeyboardInterrupt):
+                empty_own_folder(own)
+    empty_own_folder(own)
+    assert [path.name for path in own.iterdir()] == [".made-by-mcc-caffe"]
 
 
 def test_a_folder_of_ones_own_is_not_emptied_from_inside(tmp_path, monkeypatch):
