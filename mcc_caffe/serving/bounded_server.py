@@ -5,15 +5,19 @@ and for free file descriptors, of which each connection takes one.
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import resource
 import socket
+from collections.abc import Iterator
 
 import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mcc_caffe.core.processes import stop_signals_handled
 
 _HEADER_SECONDS = 10  # within which a request's header has to arrive
 _END_SECONDS = 10  # that requests have left to be answered after Ctrl-C
@@ -53,6 +57,12 @@ class BoundedServer(uvicorn.Server):
         super().__init__(config)
         for name in ("asyncio", "uvicorn.error"):
             logging.getLogger(name).addFilter(_replace_repeated_words)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let SIGHUP, too, end the server in order, and then the command, unless it is ignored."""
+        with super().capture_signals(), stop_signals_handled(self.handle_exit):
+            yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End after the requests that are there, at the latest after some seconds."""

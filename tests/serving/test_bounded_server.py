@@ -19,11 +19,16 @@ from fastapi import FastAPI
 from uvicorn.protocols.http import h11_impl
 
 from mcc_caffe.serving.bounded_server import INVALID_REQUEST, NO_DESCRIPTOR, BoundedServer
+from tests.support.commands import hear_a_hang_up
 from tests.support.servers import MODULE, running_server
 
 
 def limit_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+
+
+def ignore_a_hang_up():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def connect(url):
@@ -83,6 +88,46 @@ def test_ctrl_c_ends_the_server_while_a_client_sends_no_more(twice, seconds):
         f"waiting for 1 request, {seconds} s at most; Ctrl-C cuts off at once",
         "interrupted",
     ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_server_after_the_request_that_it_answers(number):
+    code = """
+import time, uvicorn
+from fastapi import FastAPI
+from mcc_caffe.core.commands import run_command
+from mcc_caffe.serving import app
+
+slow = FastAPI()
+
+@slow.get("/")
+def answer():
+    time.sleep(3)
+    return "answered"
+
+run_command(lambda: app.serve(slow, "127.0.0.1", 0))
+"""
+    command = [sys.executable, "-c", code]
+    options = {"stderr": subprocess.PIPE, "preexec_fn": hear_a_hang_up}
+    with running_server(command, **options) as (server, url), connect(url) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        time.sleep(1)
+        server.send_signal(number)
+        assert b"answered" in client.makefile("rb").read()
+        _, errors = server.communicate(timeout=60)
+    assert server.returncode == 128 + number
+    assert errors.splitlines()[-1] == f"ended by {number.name}"
+
+
+def test_nohup_keeps_the_server_alive():
+    command = [*MODULE, "mcc_caffe.web", "--port", 0]
+    with running_server(command, preexec_fn=ignore_a_hang_up) as (server, url):
+        for _ in range(2):
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                assert answer.status == 200
+            server.send_signal(signal.SIGHUP)
+            time.sleep(1)
+        assert server.poll() is None
 
 
 def test_ctrl_c_ends_the_live_page_while_a_client_reads_nothing():
