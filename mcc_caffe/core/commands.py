@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from mcc_caffe.core.errors import NO_ROOM, UserError, escape_unprintable
+from mcc_caffe.core.errors import MORE_DESCRIPTORS, NO_ROOM, UserError, escape_unprintable
 from mcc_caffe.core.start import (
     INTERRUPTED,
     Terminated,
@@ -43,6 +43,14 @@ _LEVELS = {
     "debug": logging.DEBUG,
 }
 OWN_LOGGERS = ("mcc_caffe", "data_tools", "benchmarks", "__main__")  # other libraries: warnings
+
+# Python's words.
+_NO_THREAD = "can't start new thread"
+_NO_TEMPORARY_FOLDER = "No usable temporary directory"
+_MORE_PROCESSES = (
+    "end other programs, or raise the limit on processes and threads (ulimit -u; "
+    "docker: --pids-limit)"
+)
 
 _BAR_LOCK = threading.RLock()  # of this process's progress bars
 
@@ -312,9 +320,10 @@ def progress_bar(
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command and exit with its status.
 
-    A UserError, an OSError (a full disk, a missing file), a lack of memory, Ctrl-C, SIGTERM and
-    SIGHUP end in one line on stderr, with --debug in a traceback as well; a warning becomes one
-    line. Where nobody reads stdout any more, as behind `| head`, the command ends without a word.
+    A UserError, an OSError (a full disk, a missing file), a lack of memory or of threads, Ctrl-C,
+    SIGTERM and SIGHUP end in one line on stderr, with --debug in a traceback as well; a warning
+    becomes one line. Where nobody reads stdout any more, as behind `| head`, the command ends
+    without a word.
 
     Args:
         main: The command. It returns its exit status, None for success.
@@ -345,6 +354,11 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             str(error) or "no reason given",
             exc_info=_verbosity() == "debug",
         )
+        status = 2
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        _log.error("%s: %s", _NO_THREAD, _MORE_PROCESSES, exc_info=_verbosity() == "debug")
         status = 2
     except Terminated as error:
         end_at_next_signal()
@@ -391,11 +405,24 @@ def _describe(error: OSError) -> str:
     if error.errno in NO_ROOM:
         return (
             f"{reason}: make room where this command writes; "
-            f"its temporary files go to {tempfile.gettempdir()} (TMPDIR)"
+            f"its temporary files go to {_temporary_folder()} (TMPDIR)"
         )
+    if error.errno == errno.EMFILE:
+        return f"{reason}: {MORE_DESCRIPTORS}"
+    if reason == os.strerror(errno.EAGAIN):  # of fork; a file that is not ready has another text
+        return f"{reason}: {_MORE_PROCESSES}"
+    if reason.startswith(_NO_TEMPORARY_FOLDER):
+        return f"{reason}: set TMPDIR to a folder with room that you may write to"
     if error.errno == errno.ENOENT and not _working_folder_exists():
         return f"{reason}: the folder in which this command runs is gone; change to another (cd)"
     return reason
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # there is no room in any
+        return os.environ.get("TMPDIR") or "/tmp"
 
 
 def _working_folder_exists() -> bool:

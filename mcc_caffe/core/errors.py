@@ -7,6 +7,8 @@ from pathlib import Path
 # The numbers of OSErrors that say that a disk, a quota or a limit on files is reached.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+MORE_DESCRIPTORS = "raise the limit on open files (ulimit -n)"  # the remedy for EMFILE
+
 _NAMED = 5  # of a list, the entries that a message names
 
 
@@ -39,6 +41,8 @@ def cannot_write(path: Path, error: OSError) -> UserError:
         remedy = "give a shorter name"
     elif error.errno == errno.ENOENT:
         remedy = "make its folder, or give another"
+    elif error.errno == errno.EMFILE:
+        remedy = MORE_DESCRIPTORS
     else:
         remedy = "give a path that you may write to"
     return UserError(f"{path} cannot be written ({reason}): {remedy}")

@@ -220,10 +220,16 @@ def main():
 run_command(main)
 """
     done = run_code(code, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)})
-    assert refusal(done) == (
+    message = (
         "error: File too large: make room where this command writes; "
         f"its temporary files go to {tmp_path} (TMPDIR)"
     )
+    assert refusal(done) == message
+    no_temporary_folder = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc']"
+    done = run_code(
+        no_temporary_folder + code, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert refusal(done) == message
 
 
 @pytest.mark.parametrize(
@@ -318,6 +324,64 @@ run_command(lambda: np.zeros((1 << 20, 1 << 14)))
 """
     done = run_code(code, cwd=tmp_path)
     assert "error: not enough memory (Unable to allocate 128. GiB" in refusal(done)
+
+
+@pytest.mark.parametrize("start", ["threading.Thread(target=print).start()", "os.fork()"])
+def test_a_limit_on_processes_is_one_line(start):
+    code = f"""
+import os, resource, threading
+from mcc_caffe.core.commands import run_command
+def main():
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    if os.geteuid() == 0:  # whom it does not bind
+        os.setuid(65534)
+    {start}
+run_command(main)
+"""
+    line = refusal(run_code(code))
+    assert line.startswith(("error: can't start new thread: ", "error: Resource temporarily un"))
+    assert "end other programs, or raise the limit on processes and threads (ulimit -u" in line
+
+
+def test_another_runtime_error_keeps_its_traceback():
+    code = """
+from mcc_caffe.core.commands import run_command
+def main():
+    raise RuntimeError("a fault of this program")
+run_command(main)
+"""
+    done = run_code(code)
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("write", ["open('/dev/null')", "write_atomically(Path('x'), b'')"])
+def test_a_limit_on_open_files_is_one_line(write, tmp_path):
+    code = f"""
+import resource
+from pathlib import Path
+from mcc_caffe.core.commands import run_command
+from mcc_caffe.core.files import write_atomically
+def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    {write}
+run_command(main)
+"""
+    line = refusal(run_code(code, cwd=tmp_path))
+    assert "Too many open files" in line
+    assert line.endswith(": raise the limit on open files (ulimit -n)")
+
+
+def test_a_lack_of_temporary_folders_is_one_line():
+    code = """
+import tempfile
+from mcc_caffe.core.commands import run_command
+tempfile._candidate_tempdir_list = lambda: ["/proc"]
+run_command(tempfile.mkdtemp)
+"""
+    assert refusal(run_code(code)) == (
+        "error: No usable temporary directory found in ['/proc']: "
+        "set TMPDIR to a folder with room that you may write to"
+    )
 
 
 def test_a_name_that_is_not_utf_8_can_be_printed():
