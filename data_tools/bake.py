@@ -269,8 +269,8 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise UserError(
-            f"{folder} needs about {needed >> 20} MiB and the disk has {free >> 20} free: "
-            "make room, give another folder or fewer --copies"
+            f"{folder} needs about {math.ceil(needed / 2**20)} MiB and the disk has "
+            f"{free >> 20} free: make room, give another folder or fewer --copies"
         )
 
 
@@ -364,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.out,
         options.copies,
         sample_count,
-        needed >> 20,
+        math.ceil(needed / 2**20),
     )
     with writer:
         write_samples(writer, config, total)

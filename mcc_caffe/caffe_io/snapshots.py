@@ -128,17 +128,18 @@ def check_room(solver: Any, folder: Path) -> None:
         UserError: It has not. Caffe would abort the process.
     """
     needed = 4 * 4 * parameter_count(solver.net)  # weights and up to two histories, with some room
+    needed_mib = math.ceil(needed / 2**20)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
-            f"{folder} has {free >> 20} MiB free and a snapshot may need {needed >> 20}: "
+            f"{folder} has {free >> 20} MiB free and a snapshot may need {needed_mib}: "
             "make room and go on with --resume auto"
         )
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if limit != resource.RLIM_INFINITY and limit < needed:
         raise UserError(
             f"{folder}: a file may have {limit >> 20} MiB here "
-            f"and a snapshot may need {needed >> 20}: "
+            f"and a snapshot may need {needed_mib}: "
             "raise the limit (ulimit -f unlimited) and go on with --resume auto"
         )
 

@@ -220,7 +220,8 @@ def _check_memory(config: LoaderConfig) -> None:
     if needed > memory:
         raise LoaderError(
             f"{batches} batches of {config.batch_size} images at {config.input_size} pixels need "
-            f"{needed >> 20} MiB, this machine has {memory >> 20}: give a smaller batch size"
+            f"{math.ceil(needed / 2**20)} MiB, this machine has {memory >> 20}: "
+            "give a smaller batch size"
         )
 
 

@@ -137,7 +137,8 @@ def test_a_history_of_doubles_is_restored(folder, tmp_path):
 def test_a_limit_on_the_size_of_files_is_named_before_caffe_writes(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(snapshots.resource, "getrlimit", lambda _: (64, 64))
     solver = make_solver(tmp_path / "other/s")
-    with pytest.raises(UserError, match="ulimit -f"):
+    message = "may have 0 MiB here and a snapshot may need 1: raise the limit .ulimit -f"
+    with pytest.raises(UserError, match=message):
         snapshots.save(solver, "SGD", tmp_path / "other/s")
 
 

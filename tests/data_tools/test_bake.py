@@ -16,6 +16,7 @@ import pytest
 from data_tools import bake as baking
 from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
@@ -414,6 +415,16 @@ def test_an_unreadable_record_leaves_nothing(source, tmp_path):
     done = bake(tmp_path / "set", tmp_path / "out", "--copies", 1, "--quiet")
     assert "00000007_drawn7.jpg: the record is not a Caffe Datum" in refusal(done, 4)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_what_a_set_needs_is_rounded_up_and_what_is_free_down(tmp_path, monkeypatch):
+    free = shutil._ntuple_diskusage(2**40, 2**40, 2**20 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    with pytest.raises(UserError, match="out needs about 1 MiB and the disk has 0 free: make room"):
+        baking.require_space(tmp_path / "out", 2**20)
+    with pytest.raises(UserError, match="out needs about 2 MiB and the disk has 0 free: make room"):
+        baking.require_space(tmp_path / "out", 2**20 + 1)
+    baking.require_space(tmp_path / "out", 2**20 - 1)
 
 
 @pytest.mark.parametrize("form", baking.WRITERS)
