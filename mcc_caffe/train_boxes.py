@@ -13,6 +13,9 @@ them three times. OUT has all layers of the given weights and those of the head;
 --hands all` and `HandPredictor.predict_all` propose hands by the head. If the given weights have a
 head already, it learns on; with --average OUT has the mean of it and the one learnt, which errs
 less than either.
+
+OUT is written after the last round. Where Ctrl-C or an error ends the training before, OUT has the
+head of the last complete round, and a warning says so; without a complete round it stays as it was.
 """
 
 import argparse
@@ -129,37 +132,40 @@ def _train_head(
     images: Sequence[LabelledImage],
     target: Path,
 ) -> None:
-    """Train the box head and write OUT after every round.
+    """Train the box head and write OUT, even where Ctrl-C or an error ends the training.
 
     Raises:
         UserError: A round's losses are not finite.
     """
     iterations = options.rounds * EPOCHS * options.samples // BATCH_SIZE
     rng = np.random.default_rng(options.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        training = HeadTraining(weights, options.variant, Path(folder), iterations, options.lr)
-        for number in range(1, options.rounds + 1):
-            middle, sides = run_round(training, images, options.samples, rng)
-            if not np.isfinite([middle, sides]).all():
-                out_state = (
-                    f"{target} is of the round before" if number > 1 else "nothing was written"
+    head, complete_rounds = None, 0
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            training = HeadTraining(weights, options.variant, Path(folder), iterations, options.lr)
+            for number in range(1, options.rounds + 1):
+                middle, sides = run_round(training, images, options.samples, rng)
+                if not np.isfinite([middle, sides]).all():
+                    raise UserError(
+                        f"round {number}: the losses are {middle} and {sides}: "
+                        f"give a lower --lr than {options.lr}"
+                    )
+                _log.info(
+                    "round %d of %d: loss of the middles %.2f, of the sides %.2f",
+                    number,
+                    options.rounds,
+                    middle,
+                    sides,
                 )
-                raise UserError(
-                    f"round {number}: the losses are {middle} and {sides}, and {out_state}: "
-                    f"give a lower --lr than {options.lr}"
-                )
-            _log.info(
-                "round %d of %d: loss of the middles %.2f, of the sides %.2f",
-                number,
-                options.rounds,
-                middle,
-                sides,
-            )
-            head = training.head()
+                head, complete_rounds = training.head(), number
+    finally:
+        if head is not None:
             if options.average:
                 head = mean_layers(head, stored.layers)
             content = packed_weights.to_bytes({**stored.layers, **head}, stored.metadata)
             write_atomically(target, content)
+            if complete_rounds < options.rounds:
+                _log.warning("%s is of round %d of %d", target, complete_rounds, options.rounds)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,6 +1,8 @@
 """The box head: its samples, a short training as a user runs it, and what the weights then do."""
 
 import json
+import re
+import signal
 
 import cv2
 import numpy as np
@@ -11,14 +13,14 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.weights import WeightsError
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, apply_to_boxes, invert, lie_inside
-from mcc_caffe.core.hand_boxes import LARGEST_HAND, SMALLEST_HAND, decode_boxes
+from mcc_caffe.core.hand_boxes import BOXES_BLOB, LARGEST_HAND, SMALLEST_HAND, decode_boxes
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.paper import IGNORE_LABEL
 from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.train_boxes import read_images
 from mcc_caffe.training import box_head, box_samples
 from mcc_caffe.training.box_samples import LabelledImage, draw_sample
-from tests.support.commands import refusal, run
+from tests.support.commands import refusal, run, start
 from tests.support.hands import turned_jpeg
 
 
@@ -184,6 +186,24 @@ def test_a_head_is_trained_and_the_rest_of_the_weights_stays(scenes, tmp_path):
     assert np.allclose(onnx(noise).boxes, predictor.boxes_engine(noise).boxes, atol=1e-4)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_stopped_leaves_its_last_complete_round(number, scenes, tmp_path):
+    """Until then OUT is as it was, which a finished training may have written."""
+    out = tmp_path / "out.npz"
+    earlier = shipped_weights("mini").read_bytes()
+    out.write_bytes(earlier)
+    command = ("mcc_caffe.train_boxes", scenes, "--out", out, "--samples", 8, "--rounds", 1000)
+    process = start(*command)
+    lines = iter(process.stderr.readline, "")
+    assert any("round 2 of 1000" in line for line in lines)
+    assert out.read_bytes() == earlier
+    process.send_signal(number)
+    *_, written, ending = process.communicate(timeout=60)[1].splitlines()
+    assert re.search(f"warning: {out} is of round [0-9]+ of 1000$", written), written
+    assert process.returncode == 128 + number and ending in ("interrupted", "ended by SIGTERM")
+    assert out.read_bytes() != earlier and BOXES_BLOB in packed_weights.read(out).layers
+
+
 def test_the_mean_of_a_head_and_what_it_learns(scenes, tmp_path):
     options = ("--rounds", 1, "--samples", 16, "--lr", 0.1)
     learnt, mean = tmp_path / "learnt.npz", tmp_path / "mean.npz"
@@ -236,7 +256,7 @@ def test_wrong_input_is_named(scenes, tmp_path, weights):
         ((scenes, "--lr", -1), "-1 is no finite number above 0"),
         (
             (scenes, "--lr", 1e30, "--rounds", 1, "--samples", 16),
-            "nothing was written: give a lower --lr than 1e+30",
+            ": give a lower --lr than 1e+30",
         ),
         ((scenes, "--weights", weights), "pack it with"),
     ):
