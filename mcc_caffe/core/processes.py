@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
@@ -102,6 +103,8 @@ def shared_memory_errors(remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EMFILE):  # too many processes or open files
+            raise
         raise UserError(
             f"{_SHARED_MEMORY} cannot be used ({error.strerror}), which the processes of a command "
             f"share: mount it writable with room, or {remedy}"

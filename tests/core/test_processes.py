@@ -1,12 +1,18 @@
 """Processes end with the one that started them, and in silence."""
 
+import errno
 import os
 import signal
 import threading
 
 import pytest
 
-from mcc_caffe.core.processes import stop_signals_deferred, stop_signals_handled
+from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.processes import (
+    shared_memory_errors,
+    stop_signals_deferred,
+    stop_signals_handled,
+)
 from tests.support.commands import (
     SIGNAL_AT_START,
     group_processes,
@@ -57,6 +63,14 @@ signal.signal(int(sys.argv[1]), lambda *_: sys.exit(130))
 """
     done = run_code(code, int(number), start_new_session=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "number, expected", [(errno.EMFILE, OSError), (errno.EAGAIN, OSError), (errno.EROFS, UserError)]
+)
+def test_shared_memory_is_not_blamed_for_other_limits(number, expected):
+    with pytest.raises(expected), shared_memory_errors("take --workers 0"):
+        raise OSError(number, os.strerror(number))
 
 
 def test_a_hang_up_of_all_processes_ends_the_pool_in_silence():
