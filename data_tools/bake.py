@@ -384,10 +384,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _stock_tool() -> str:
-    """Return the path of the program `caffe` of the Caffe in use; its name where there is none."""
+    """Return the path of Caffe's own program, or its name where this Caffe has none."""
     folder = importable_folder()
-    tool = folder and prefix_of(folder) / "bin/caffe"
-    return str(tool) if tool and tool.is_file() else "caffe"
+    assert folder is not None  # require_caffe has found it
+    tool = prefix_of(folder) / "bin/caffe"
+    return str(tool) if tool.is_file() else "caffe"
 
 
 if __name__ == "__main__":

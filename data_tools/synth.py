@@ -17,6 +17,7 @@ on the set "synth:seed=0&size=224" (see data_tools.hands.live).
 
 import argparse
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -203,7 +204,7 @@ def _make_images(out: Path, counts: Mapping[str, int], options: ImageOptions, wo
         with shared_memory_errors("give the container more (docker: --shm-size)"):
             pool = WorkerPool(
                 max(1, min(workers, len(jobs))),
-                _prepare_worker,
+                functools.partial(cv2.setNumThreads, 1),
                 "run the command again, with fewer --workers",
             )
         with pool:
@@ -347,10 +348,6 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             del os.environ[name]
-
-
-def _prepare_worker() -> None:
-    cv2.setNumThreads(1)
 
 
 def _opengl_device() -> str:

@@ -33,9 +33,15 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 @contextlib.contextmanager
 def stop_signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Call a function of (number, frame) at each of `stop_signals` that comes in the block."""
-    old_handlers = {number: signal.signal(number, handler) for number in stop_signals()}
+    """Call a function of (number, frame) at each of `stop_signals` that comes in the block.
+
+    Handlers of a program that embeds Python, such as `caffe`, stay: Python cannot put them back.
+    """
+    handlers = {number: signal.getsignal(number) for number in stop_signals()}
+    old_handlers = {number: old for number, old in handlers.items() if old is not None}
     try:
+        for number in old_handlers:
+            signal.signal(number, handler)
         yield
     finally:
         for number, old_handler in old_handlers.items():
@@ -46,8 +52,8 @@ def stop_signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
 def stop_signals_deferred() -> Iterator[None]:
     """Let `stop_signals` that come in the block act at its end.
 
-    A process that ends while it starts another one leaves that one without its arguments, and it
-    prints a traceback. Outside the main thread Python can defer none.
+    A process that ends while it starts another one leaves that one without its arguments; the new
+    one then prints a traceback. Outside the main thread Python can defer none.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -74,8 +80,8 @@ def _blocked(number: signal.Signals) -> Iterator[None]:
 def start_resource_tracker() -> None:
     """Start Python's resource tracker, which removes what processes share when all have ended.
 
-    Of the signals that go to all processes of a terminal, it ignores Ctrl-C by itself. Here it is
-    made to outlive the loss of the terminal as well; one that dies prints tracebacks.
+    By itself it ignores Ctrl-C. Here it also outlives the loss of the terminal: where it dies, its
+    successor prints tracebacks.
     """
     with _blocked(signal.SIGHUP):
         resource_tracker.ensure_running()
@@ -83,7 +89,7 @@ def start_resource_tracker() -> None:
 
 @contextlib.contextmanager
 def ctrl_c_blocked() -> Iterator[None]:
-    """Hold Ctrl-C back in this process, and permanently in the processes that it starts.
+    """Hold Ctrl-C back in this thread, and permanently in the processes that it starts.
 
     A terminal sends Ctrl-C to all of them. Only the process that the user started is to handle it;
     another one would end in a traceback, even while it still imports.
@@ -113,6 +119,8 @@ def shared_memory_errors(remedy: str) -> Iterator[None]:
 
 def terminate_with_parent(parent: int) -> None:
     """Let SIGTERM reach this process as soon as its parent ends, even if that was killed.
+
+    The system sends it when the thread that started this process ends: let a main thread start it.
 
     Args:
         parent: Id of the parent, which may have ended before.
@@ -147,9 +155,7 @@ class WorkerPool(concurrent.futures.ProcessPoolExecutor):
         start_resource_tracker()
         context = multiprocessing.get_context("spawn")
         super().__init__(processes, context, _prepare_worker, (prepare,))
-        self._reason_of_end = (
-            f"one of {processes} processes ended by itself, for lack of memory perhaps: {remedy}"
-        )
+        self._remedy = remedy
 
     def submit(
         self, function: Callable[..., Result], /, *args: Any, **kwargs: Any
@@ -161,7 +167,9 @@ class WorkerPool(concurrent.futures.ProcessPoolExecutor):
         """Raise UserError where a process ended by itself."""
         self.shutdown(cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
-            raise UserError(self._reason_of_end) from None
+            raise UserError(
+                f"a worker process ended by itself, for lack of memory perhaps: {self._remedy}"
+            ) from None
 
 
 def _prepare_worker(prepare: Callable[[], object]) -> None:
@@ -171,6 +179,7 @@ def _prepare_worker(prepare: Callable[[], object]) -> None:
 
 def _end_with_parent() -> None:
     """End this process as soon as its parent ends, even if that was killed."""
+    # `terminate_with_parent` would end it with the thread that first submitted work.
     parent = multiprocessing.parent_process()
     assert parent is not None  # only workers call this
     parent.join()

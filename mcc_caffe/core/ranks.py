@@ -73,7 +73,8 @@ class StopSignal:
 
     def _receive(self, number: int, frame: Any) -> None:
         self.received = True
-        if self._again_ends_at_once:
+        # A closed terminal sends SIGHUP twice: the system does and the shell.
+        if self._again_ends_at_once and number != signal.SIGHUP:
             by_ctrl_c = number == signal.SIGINT
             signal.signal(number, signal.default_int_handler if by_ctrl_c else raise_terminated)
 

@@ -24,11 +24,7 @@ import cv2
 import numpy as np
 
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.processes import (
-    ctrl_c_blocked,
-    shared_memory_errors,
-    stop_signals_deferred,
-)
+from mcc_caffe.core.processes import ctrl_c_blocked, shared_memory_errors, stop_signals_deferred
 from mcc_caffe.data.batches import Arrays, Batch, fill_batch
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError, RecordError
 from mcc_caffe.data.sources import open_source

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ def run_training(arguments: Sequence[Any]) -> None:
     processes: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and number in signals:
+            return  # a closed terminal sends it twice
         signals.append(number)
         for process in processes:
             process.terminate()

@@ -46,6 +46,8 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     signals: list[int] = []
 
     def stop_rank_0(number: int, frame: Any) -> None:
+        if number == signal.SIGHUP and number in signals:
+            return  # a closed terminal sends it twice
         signals.append(number)
         if processes[0].pid and processes[0].is_alive():
             os.kill(processes[0].pid, signal.SIGTERM if len(signals) == 1 else STOP_AT_ONCE)

@@ -243,7 +243,7 @@ class Killed:
 def test_a_process_that_dies_is_named(drawn_set):
     job = EvaluationJob(drawn_set, (Killed(),))
     sample_ids = [SampleId("drawn", 0), SampleId("drawn", 1)]
-    with pytest.raises(UserError, match="one of 2 processes ended by itself.*fewer --processes"):
+    with pytest.raises(UserError, match="a worker process ended by itself.*fewer --processes"):
         run_models(job, sample_ids, 2)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -210,6 +211,13 @@ def test_data_layers_give_the_blobs_of_the_python_layer(baked, source, tmp_path)
     assert np.array_equal(
         baked_batches[6]["data"][2], expected[0]["data"][0]
     )  # all used up: from the first one again
+
+
+def test_the_printed_command_trains_on_the_set(caffe_tool, source, tmp_path):
+    done = bake(source, tmp_path / "set", "--copies", 1, "--batch-size", BATCH)
+    solver = tmp_path / "set/solver.prototxt"
+    command = shlex.join([str(caffe_tool), "train", f"--solver={solver}"])
+    assert done.stdout.splitlines()[-1] == f"train on it with: {command}", done.stderr
 
 
 def test_several_gpus_take_turns_at_the_records(baked_mini, tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import lmdb
 import numpy as np
@@ -26,6 +27,7 @@ from mcc_caffe.paper import MINI, VARIANTS
 from mcc_caffe.train import main, parse_arguments, prepare_run
 from tests.support.commands import (
     ROOT,
+    Begun,
     begin,
     files_of,
     hear_a_hang_up,
@@ -131,6 +133,9 @@ def test_a_signal_takes_a_snapshot_and_ends(number, drawn_set, tmp_path):
     )
     wait_for(lambda: len((folder / "log.jsonl").read_text().splitlines()) >= 2, process)
     process.send_signal(number)
+    if number == signal.SIGHUP:  # a closed terminal sends it twice
+        time.sleep(0.005)
+        process.send_signal(number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0 and "stopped; go on with --resume auto" in output
     state = snapshots.newest(folder / "snapshots")
@@ -717,6 +722,17 @@ def test_wrong_arguments_are_refused(arguments, message, drawn_set, tmp_path, mo
     assert not (tmp_path / "run").exists()
 
 
+def test_only_a_run_that_is_not_refused_is_said_to_begin(drawn_set, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("mcc_caffe.train.train", begin)
+    options = ("--resume", "auto", "--out", str(tmp_path / "run"))
+    with caplog.at_level("INFO"):
+        main_refusal(main, tmp_path / "none", *options)
+        assert "the run begins" not in caplog.text
+        with pytest.raises(Begun):
+            main([str(drawn_set), *options])
+        assert "the run begins" in caplog.text
+
+
 def test_a_wrong_argument_gives_one_line(tmp_path):
     done = train("nowhere", "--iterations", 0, "--out", tmp_path / "run")
     assert "error: argument --iterations: 0 is not above 0" in refusal(done)
@@ -765,12 +781,16 @@ def test_the_stock_caffe_tool_trains_the_same_net(caffe_tool, drawn_set, tmp_pat
     assert (tmp_path / "mcc_iter_2.caffemodel").is_file()
 
 
-def test_the_page_makes_the_folder_into_which_the_stock_tool_writes():
+def test_the_page_gives_the_stock_tool_a_folder_of_its_own(tmp_path):
     """Caffe aborts where the folder of the snapshots is not there."""
-    prefix = read_text("SolverParameter", ROOT / "solver/mini/solver.prototxt").snapshot_prefix
     page = (ROOT / "docs/training.md").read_text()
-    command = page.index("caffe train -solver solver/mini/solver.prototxt")
-    assert f"mkdir -p {pathlib.Path(prefix).parent}\n" in page[:command]
+    before = page[: page.index("caffe train -solver runs/stock/solver.prototxt")]
+    commands = re.findall(r"^    ((?:mkdir|sed) .*)$", before, re.MULTILINE)[-2:]
+    (tmp_path / "solver").symlink_to(ROOT / "solver")
+    run_program("bash", "-ec", "\n".join(commands), cwd=tmp_path)
+    solver = read_text("SolverParameter", tmp_path / "runs/stock/solver.prototxt")
+    assert solver.snapshot_prefix.startswith("runs/stock/")
+    assert (tmp_path / solver.snapshot_prefix).parent.is_dir()
 
 
 def start_training(*arguments, **options):
