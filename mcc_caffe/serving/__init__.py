@@ -1,6 +1,6 @@
 """Serves the pages and answers of `mcc_caffe.web`.
 
-Every server:
+What several servers use:
 
 - app: the web application; it needs FastAPI, which the extra `[web]` brings, and `mcc_caffe.web`
   imports it only when it serves

@@ -5,7 +5,7 @@
     GET /label/images/KEY/pixels    its upright pixels, as JPEG
     PUT /label/images/KEY           saves labels
 
-An error is an object whose `detail` is one line, as in all answers of the application: 404 for an
+An error is an object whose `detail` is one line, as everywhere in the application: 404 for an
 image that does not exist, 408 for labels that do not arrive, 409 where another tab has saved, 412
 where the image's file has changed, 413 for labels of too many bytes, 422 for labels or an image
 that cannot be used, 503 where the net is still at work, 507 where labels cannot be written.

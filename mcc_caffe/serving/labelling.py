@@ -207,12 +207,7 @@ class LabelSession:
             before = self._files.read(STATE, key, SavedLabels)
             revision = before.revision if before else 0
             if before and before.token == change.token:  # it was saved, and the answer lost
-                return Saved(
-                    revision=revision,
-                    status=before.labels.status,
-                    note=note,
-                    splits=self._export.split_counts(),
-                )
+                return self._outcome(before, note)
             if change.revision != revision:
                 raise ConflictError(
                     f"{image.name} was changed in another tab (revision {revision}, yours starts "
@@ -238,12 +233,12 @@ class LabelSession:
             except UserError as error:
                 raise NotWrittenError(str(error)) from None
             self._note_split(saved)
-            return Saved(
-                revision=saved.revision,
-                status=labels.status,
-                note=note,
-                splits=self._export.split_counts(),
-            )
+            return self._outcome(saved, note)
+
+    def _outcome(self, saved: SavedLabels, note: str) -> Saved:
+        """Return what the page is told of labels that are saved."""
+        splits = self._export.split_counts()
+        return Saved(revision=saved.revision, status=saved.labels.status, note=note, splits=splits)
 
     def image_jpeg(self, key: str) -> bytes:
         """Return the upright image as a JPEG that every browser shows.

@@ -20,7 +20,8 @@ from mcc_caffe.serving.label_files import ANSWERS, ImageFile, LabelFiles
 from mcc_caffe.serving.mask_refinement import refine_mask
 from mcc_caffe.serving.run_lengths import encode_runs
 
-# Raise the number when refine_mask changes: answers are then computed anew.
+# Part of the net's name. Raise the mask's number when refine_mask changes: answers are then
+# computed anew.
 _METHOD = f"looks {DEFAULT_LOOKS} upright, mask 1"
 
 _log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The page as files: where they lie in the package, and their export for any web server."""
+"""The pages as files: where they lie in the package, and the live page's export."""
 
 import os
 import shutil

@@ -305,6 +305,21 @@ def test_a_drag_of_an_enlarged_image_moves_a_point_by_less(label):
     assert 0 < moved < 0.6 * 40 / scale
 
 
+def test_the_text_of_a_point_that_moves_by_a_part_of_a_pixel_stays(label):
+    page, point = label.page, label.labels().points[4]
+    x, y = label.to_page(point.x, point.y)
+    page.mouse.move(x, y)
+    for _ in range(8):
+        page.mouse.wheel(0, -700)
+    wait_for_frames(page)
+    label.drag((x, y), (x + 8, y))
+    text = page.locator("#message").text_content()
+    moved = label.labels().points[4]
+    label.drag((x + 8, y), (x + 12, y))
+    assert label.labels().points[4] != moved
+    assert text and page.locator("#message").text_content() == text
+
+
 def test_two_tabs_do_not_overwrite_each_other(new_page, shared_url):
     first = LabelPage(new_page(shared_url))
     second = LabelPage(new_page(f"{shared_url}#{first.key()}"))

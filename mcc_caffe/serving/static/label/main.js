@@ -70,7 +70,7 @@ function say(text) {
   element("message").textContent = text;
 }
 
-/** Say what `refresh` comes to again and again; a screen reader reads it once. */
+/** Say what each refresh says again; a screen reader reads it only where it has changed. */
 function keepSaying(text) {
   setText(element("message"), text);
 }
@@ -159,7 +159,7 @@ function turn(step) {
   const { images } = overview;
   if (!images.length) return;
   const index = images.findIndex((image) => image.key === wantedKey);
-  // What is no longer in the list counts as before its start.
+  // An image that is no longer in the list lies between its last and its first.
   const start = index < 0 && step < 0 ? 0 : index;
   open(images.at((start + step) % images.length).key);
 }
@@ -290,7 +290,8 @@ function listen() {
 
 function listenToChanges() {
   editor.addEventListener("change", () => {
-    say(""); // what was said before may no longer be true
+    // What was said of anything but the point may no longer be true.
+    if (element("message").textContent !== spoken) say("");
     save();
     speakPoint();
     showEverything();

@@ -2,9 +2,9 @@
  * Sends changes to the server until each is saved: those of one image one at a time and in their
  * order. An image whose changes cannot be saved does not hold back those of others.
  *
- * Events: "state" whenever `state` or `failures` changes; "saved" with {key, labels, revision, status,
- * note, splits}, after which "state" follows; "conflict" where another tab has saved since, or the image's file has changed: the
- * changes wait until `keepMine` or `drop`.
+ * Events: "state" whenever `state` or `failures` changes; "saved" with {key, labels, revision,
+ * status, note, splits}, before a "state"; "conflict" where another tab has saved since, or the
+ * image's file has changed: the changes wait until `keepMine` or `drop`.
  */
 
 import { ServerError, saveLabels } from "./server.js";

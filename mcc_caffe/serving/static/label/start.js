@@ -1,6 +1,6 @@
 /**
- * Starts the labelling page, and says so where it cannot. It imports nothing that may be missing, and
- * is no module, since browsers load no modules from a disk.
+ * Starts the labelling page, and says so where it cannot. It imports nothing that may be missing,
+ * and is no module, since browsers load no modules from a disk.
  */
 "use strict";
 
