@@ -14,8 +14,9 @@ them three times. OUT has all layers of the given weights and those of the head;
 head already, it learns on; with --average OUT has the mean of it and the one learnt, which errs
 less than either.
 
-OUT is written after the last round. Where Ctrl-C or an error ends the training before, OUT has the
-head of the last complete round, and a warning says so; without a complete round it stays as it was.
+OUT is written when the training ends. If Ctrl-C or an error ends it early, OUT has the head of the
+last complete round, and a warning says so. Without a complete round, or where the command is killed
+(SIGKILL, lack of memory), OUT stays as it was.
 """
 
 import argparse

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mcc_caffe.core.errors import MORE_DESCRIPTORS, NO_ROOM, UserError, escape_unprintable
 from mcc_caffe.core.start import (
@@ -47,6 +47,8 @@ OWN_LOGGERS = ("mcc_caffe", "data_tools", "benchmarks", "__main__")  # other lib
 # Python's words.
 _NO_THREAD = "can't start new thread"
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"
+
+# The remedy where no process or thread can be started.
 _MORE_PROCESSES = (
     "end other programs, or raise the limit on processes and threads (ulimit -u; "
     "docker: --pids-limit)"
@@ -271,26 +273,26 @@ def command_parser(description: str | None, **kwargs: Any) -> argparse.ArgumentP
 class _BarOutput:
     """The stderr of a progress bar, which drops what cannot be written, as where `tee` has ended.
 
-    tqdm itself drops it only where a terminal was closed. `_wrapped` is the name by which it
-    compares streams.
+    tqdm itself drops it only where a terminal was closed. It asks whether its stream is sys.stderr,
+    for the terminal's width.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._wrapped = stream
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._wrapped, name)
+        return getattr(self._stream, name)
 
     def __eq__(self, other: object) -> bool:
-        return self._wrapped is other
+        return self._stream is other
 
     def write(self, text: str) -> None:
         with contextlib.suppress(OSError):
-            self._wrapped.write(text)
+            self._stream.write(text)
 
     def flush(self) -> None:
         with contextlib.suppress(OSError):
-            self._wrapped.flush()
+            self._stream.flush()
 
 
 def progress_bar(
@@ -312,9 +314,8 @@ def progress_bar(
 
     # Its own lock is a semaphore as well, which a process that is killed leaves behind.
     tqdm.set_lock(_BAR_LOCK)
-    if disable or sys.stderr is None or _verbosity() == "quiet":
-        return tqdm(iterable, disable=True, **kwargs)
-    return tqdm(iterable, file=_BarOutput(sys.stderr), **kwargs)
+    is_silent = disable or sys.stderr is None or _verbosity() == "quiet"
+    return tqdm(iterable, disable=is_silent, file=_BarOutput(sys.stderr), **kwargs)
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

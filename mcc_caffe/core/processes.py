@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
@@ -29,6 +29,14 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return signal.SIGINT, signal.SIGTERM
     return signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
+
+def asks_for_end_at_once(number: int, earlier: Sequence[int]) -> bool:
+    """Tell whether a stop signal that comes after earlier ones is to hasten the end.
+
+    Those of a closed terminal hasten nothing: it sends two, and they may come beside Ctrl-C.
+    """
+    return number != signal.SIGHUP and any(other != signal.SIGHUP for other in earlier)
 
 
 @contextlib.contextmanager

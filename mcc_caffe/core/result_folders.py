@@ -77,10 +77,10 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
     lock = path.with_name(f".{_shortened(path.name)}.lock")
     while True:
         try:
-            descriptor = _open_lock(lock)
+            file = _open_lock(lock)
         except OSError as error:
             raise _cannot_lock(path, lock, error) from None
-        with open(descriptor, "rb") as file:
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -90,7 +90,7 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
                 ) from None
             if not _is_at(file, lock):
                 continue  # the holder before removed it between our opening and our locking
-            if not os.access(lock, os.W_OK, effective_ids=True):  # another user's, left by a kill
+            if not file.writable():  # another user's, left by a kill
                 try:
                     lock.unlink()
                 except OSError as error:
@@ -99,8 +99,8 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
             holder = f"process {os.getpid()} on {socket.gethostname()} {purpose}\n"
             try:
                 try:
-                    os.truncate(descriptor, 0)
-                    os.write(descriptor, holder.encode())
+                    file.truncate()
+                    os.write(file.fileno(), holder.encode())
                 except OSError as error:
                     raise cannot_write(path, error) from None
                 yield
@@ -109,29 +109,31 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
             return
 
 
-def _open_lock(lock: Path) -> int:
-    """Open a lock file, which need not exist, and return its descriptor.
-
-    Another user's, which may not be written, is opened for reading.
+def _open_lock(lock: Path) -> BinaryIO:
+    """Open a lock file, which need not exist; another user's that may not be written, for reading.
 
     Raises:
         OSError: It can be neither made nor read.
     """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(lock, os.O_RDWR | os.O_CREAT | flags, 0o666)
-    except PermissionError:
-        if not lock.exists():
-            raise
-        return os.open(lock, os.O_RDONLY | flags)
+        return open(os.open(lock, os.O_RDWR | os.O_CREAT | flags, 0o666), "r+b")
+    except PermissionError as error:
+        try:
+            return open(os.open(lock, os.O_RDONLY | flags), "rb")
+        except FileNotFoundError:
+            raise error from None
 
 
 def _cannot_lock(path: Path, lock: Path, error: OSError) -> UserError:
     """Make the error that says why a folder cannot be locked, and what to do."""
     if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         return cannot_write(path, error)
-    if lock.exists():
-        remedy = "let the owner of that file remove it, or give another folder"
+    if os.path.exists(lock):  # Path.exists raises where the folder may not be searched
+        remedy = (
+            "another user's command writes there, or a kill left the file: ask its owner, "
+            "or give another folder"
+        )
     else:
         remedy = f"make {lock.parent} writable, or give another folder"
     return UserError(f"{path} cannot be locked ({error.strerror}: {lock}): {remedy}")

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,11 @@ from types import FrameType
 from typing import Any
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.processes import stop_signals_handled, terminate_with_parent
+from mcc_caffe.core.processes import (
+    asks_for_end_at_once,
+    stop_signals_handled,
+    terminate_with_parent,
+)
 from mcc_caffe.core.start import stop_error
 
 
@@ -31,11 +34,10 @@ def run_training(arguments: Sequence[Any]) -> None:
     processes: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP and number in signals:
-            return  # a closed terminal sends it twice
+        if not signals or asks_for_end_at_once(number, signals):
+            for process in processes:
+                process.terminate()
         signals.append(number)
-        for process in processes:
-            process.terminate()
 
     with stop_signals_handled(pass_on):
         process = subprocess.Popen(

@@ -11,6 +11,7 @@ from typing import Any
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.processes import (
+    asks_for_end_at_once,
     ctrl_c_blocked,
     stop_signals,
     stop_signals_handled,
@@ -25,7 +26,8 @@ GRACE_SECONDS = 30.0  # that rank 0 has for a last snapshot when another rank fa
 def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     """Run target(rank, *args) in several processes; when rank 0 ends or another fails, all end.
 
-    The `stop_signals` are handed on to rank 0: the first as SIGTERM, later ones as STOP_AT_ONCE.
+    The first of the `stop_signals` is handed on to rank 0 as SIGTERM; where the user sends another,
+    rank 0 gets STOP_AT_ONCE.
     The signal may have gone to all processes. Then it is no failure that other ranks end.
 
     Args:
@@ -46,11 +48,10 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     signals: list[int] = []
 
     def stop_rank_0(number: int, frame: Any) -> None:
-        if number == signal.SIGHUP and number in signals:
-            return  # a closed terminal sends it twice
+        is_first, at_once = not signals, asks_for_end_at_once(number, signals)
         signals.append(number)
-        if processes[0].pid and processes[0].is_alive():
-            os.kill(processes[0].pid, signal.SIGTERM if len(signals) == 1 else STOP_AT_ONCE)
+        if (is_first or at_once) and processes[0].pid and processes[0].is_alive():
+            os.kill(processes[0].pid, STOP_AT_ONCE if at_once else signal.SIGTERM)
 
     with stop_signals_handled(stop_rank_0):
         failed = _run_all(processes, signals)

@@ -9,6 +9,7 @@ import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.processes import (
+    asks_for_end_at_once,
     shared_memory_errors,
     stop_signals_deferred,
     stop_signals_handled,
@@ -40,6 +41,22 @@ def test_a_deferred_signal_acts_at_the_end_of_the_block(number):
             os.kill(os.getpid(), number)
             assert not numbers
         assert numbers == [number]
+
+
+@pytest.mark.parametrize(
+    "numbers, hastens",
+    [
+        ([signal.SIGINT], False),
+        ([signal.SIGHUP, signal.SIGHUP], False),
+        ([signal.SIGINT, signal.SIGHUP], False),
+        ([signal.SIGHUP, signal.SIGINT], False),
+        ([signal.SIGINT, signal.SIGINT], True),
+        ([signal.SIGHUP, signal.SIGTERM, signal.SIGTERM], True),
+    ],
+)
+def test_a_closed_terminal_hastens_no_end(numbers, hastens):
+    *earlier, last = numbers
+    assert asks_for_end_at_once(last, earlier) == hastens
 
 
 def test_another_thread_defers_no_signal():

@@ -108,7 +108,8 @@ def test_a_lock_that_may_not_be_written_is_named(tmp_path):
     tmp_path.chmod(0o555)
     assert refusal(run_without_rights_of_root(LOCKING, target)) == (
         f"error: {target} cannot be locked (Permission denied: {lock}): "
-        "let the owner of that file remove it, or give another folder"
+        "another user's command writes there, or a kill left the file: ask its owner, "
+        "or give another folder"
     )
     tmp_path.chmod(0o755)
     assert run_without_rights_of_root(LOCKING, target).stdout == "locked\n"
@@ -180,7 +181,7 @@ def test_only_a_folder_of_ones_own_is_emptied(tmp_path):
 
 
 def test_a_folder_that_ctrl_c_left_half_emptied_is_ones_own(tmp_path, monkeypatch):
-    own, unlink = tmp_path / "own", os.unlink
+    own, unlink = tmp_path / "own", Path.unlink
 
     def stop_after(count):
         calls = iter(range(count))
@@ -197,7 +198,7 @@ def test_a_folder_that_ctrl_c_left_half_emptied_is_ones_own(tmp_path, monkeypatc
         for number in range(20):
             (own / f"result{number}").touch()
         with monkeypatch.context() as patch:
-            patch.setattr(os, "unlink", stop_after(count))
+            patch.setattr(Path, "unlink", stop_after(count))
             with pytest.raises(KeyboardInterrupt):
                 empty_own_folder(own)
     empty_own_folder(own)

@@ -181,14 +181,14 @@ def pair_of_ranks(drawn_set, tmp_path):
     process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_ranks_takes_a_snapshot(number, pair_of_ranks):
     # It reaches rank 0 twice: from the user, and from the launcher, which hands it on.
     process, folder = pair_of_ranks
     os.killpg(process.pid, number)
-    if number == signal.SIGHUP:  # a closed terminal sends it twice
+    for _ in range(2):  # as a closed terminal sends
         time.sleep(0.005)
-        os.killpg(process.pid, number)
+        os.killpg(process.pid, signal.SIGHUP)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "stopped; go on with --resume auto" in output and "error:" not in errors
