@@ -29,7 +29,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.run_folder import data_layer_settings, run_input_size
-from mcc_caffe.caffe_io.weights import read_caffemodel
+from mcc_caffe.caffe_io.weights import mean_layers, read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, positive_float, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file, write_atomically
@@ -108,23 +108,6 @@ def check_same_net(layers: Layers, start: Layers, source: pathlib.Path) -> None:
                 f"{source} is of another net (layer {name}): give weights of the same one to "
                 "--mean-with"
             )
-
-
-def mean_layers(layers: Layers, start: Layers, share: float) -> Layers:
-    """Return the mean of weights and of those from which their training started.
-
-    The loss is about as low half-way between the two as at both ends, and the net knows the hands
-    of both trainings (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
-
-    Args:
-        layers: The weights.
-        start: Weights of the same net. Layers that they alone have are left out.
-        share: Share of `layers` in the mean, from 0 to 1.
-    """
-    return {  # in this form the mean of equal numbers is exactly that number
-        name: [old + np.float32(share) * (new - old) for new, old in zip(blobs, start[name])]
-        for name, blobs in layers.items()
-    }
 
 
 def box_head_for(layers: Layers, source: pathlib.Path) -> Layers:

@@ -22,7 +22,7 @@ last complete round, and a warning says so. Without a complete round, or where t
 import argparse
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ import numpy as np
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.pycaffe import require_caffe, require_gpus, select_device
+from mcc_caffe.caffe_io.weights import mean_layers
 from mcc_caffe.core.commands import (
     add_gpu_option,
     add_variant_option,
@@ -49,7 +50,6 @@ from mcc_caffe.training.box_head import (
     BATCH_SIZE,
     EPOCHS,
     HeadTraining,
-    mean_layers,
     run_round,
 )
 from mcc_caffe.training.box_samples import LabelledImage
@@ -138,27 +138,10 @@ def _train_head(
     Raises:
         UserError: A round's losses are not finite.
     """
-    iterations = options.rounds * EPOCHS * options.samples // BATCH_SIZE
-    rng = np.random.default_rng(options.seed)
     head, complete_rounds = None, 0
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            training = HeadTraining(weights, options.variant, Path(folder), iterations, options.lr)
-            for number in range(1, options.rounds + 1):
-                middle, sides = run_round(training, images, options.samples, rng)
-                if not np.isfinite([middle, sides]).all():
-                    raise UserError(
-                        f"round {number}: the losses are {middle} and {sides}: "
-                        f"give a lower --lr than {options.lr}"
-                    )
-                _log.info(
-                    "round %d of %d: loss of the middles %.2f, of the sides %.2f",
-                    number,
-                    options.rounds,
-                    middle,
-                    sides,
-                )
-                head, complete_rounds = training.head(), number
+        for number, learnt in enumerate(_run_rounds(options, weights, images), start=1):
+            head, complete_rounds = learnt, number
     finally:
         if head is not None:
             if options.average:
@@ -167,6 +150,31 @@ def _train_head(
             write_atomically(target, content)
             if complete_rounds < options.rounds:
                 _log.warning("%s is of round %d of %d", target, complete_rounds, options.rounds)
+
+
+def _run_rounds(
+    options: argparse.Namespace, weights: Path, images: Sequence[LabelledImage]
+) -> Iterator[dict[str, list[np.ndarray]]]:
+    """Train the box head; yield its layers after each round."""
+    iterations = options.rounds * EPOCHS * options.samples // BATCH_SIZE
+    rng = np.random.default_rng(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        training = HeadTraining(weights, options.variant, Path(folder), iterations, options.lr)
+        for number in range(1, options.rounds + 1):
+            middle, sides = run_round(training, images, options.samples, rng)
+            if not np.isfinite([middle, sides]).all():
+                raise UserError(
+                    f"round {number}: the losses are {middle} and {sides}: "
+                    f"give a lower --lr than {options.lr}"
+                )
+            _log.info(
+                "round %d of %d: loss of the middles %.2f, of the sides %.2f",
+                number,
+                options.rounds,
+                middle,
+                sides,
+            )
+            yield training.head()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

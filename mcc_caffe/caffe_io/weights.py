@@ -227,6 +227,27 @@ def encode_caffemodel(name: str, layers: Mapping[str, Sequence[np.ndarray]]) -> 
     return content
 
 
+def mean_layers(
+    layers: Mapping[str, Sequence[np.ndarray]],
+    start: Mapping[str, Sequence[np.ndarray]],
+    share: float = 0.5,
+) -> dict[str, list[np.ndarray]]:
+    """Return the mean of weights and of those from which their training started.
+
+    The loss is about as low half-way between the two as at both ends, and the net knows the hands
+    of both trainings (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+
+    Args:
+        layers: {layer: its blobs} of the weights.
+        start: The same of the other weights. Layers that they alone have are left out.
+        share: Share of `layers` in the mean, from 0 to 1.
+    """
+    return {  # in this form the mean of equal numbers is exactly that number
+        name: [old + np.float32(share) * (new - old) for new, old in zip(blobs, start[name])]
+        for name, blobs in layers.items()
+    }
+
+
 def load_weights(
     net: Any, path: str | Path, complete: bool = True, variant: str | None = None
 ) -> list[str]:

@@ -3,7 +3,7 @@
 A round draws new samples and computes their features once; the head learns them EPOCHS times.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -158,13 +158,3 @@ def run_round(
         losses.append(training.step({name: array[batch] for name, array in arrays.items()}))
     middle, sides = np.mean(losses, axis=0)
     return middle, sides
-
-
-def mean_layers(
-    layers: Mapping[str, Sequence[np.ndarray]], others: Mapping[str, Sequence[np.ndarray]]
-) -> dict[str, list[np.ndarray]]:
-    """Return each of the layers with the mean of its blobs and those of its namesake in others."""
-    return {
-        name: [(blob + other) / 2 for blob, other in zip(blobs, others[name])]
-        for name, blobs in layers.items()
-    }

@@ -27,8 +27,8 @@ def launch(target: Callable[..., None], rank_count: int, *args: Any) -> None:
     """Run target(rank, *args) in several processes; when rank 0 ends or another fails, all end.
 
     The first of the `stop_signals` is handed on to rank 0 as SIGTERM; where the user sends another,
-    rank 0 gets STOP_AT_ONCE.
-    The signal may have gone to all processes. Then it is no failure that other ranks end.
+    rank 0 gets STOP_AT_ONCE. A signal may have gone to all processes. Then it is no failure that
+    other ranks end.
 
     Args:
         target: A function of a module, which the spawned processes can import.

@@ -18,8 +18,8 @@ from mcc_caffe.core.errors import UserError
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-# Python that signals itself, or by Ctrl-C its group, as soon as it has started a process: that one
-# still waits for its arguments.
+# A text of Python. After it, each process that this one starts is followed by a signal, while the
+# new process still waits for its arguments: Ctrl-C to both, as from a terminal, others to this one.
 SIGNAL_AT_START = """
 import multiprocessing.resource_tracker, multiprocessing.util, os, signal, sys, time
 

@@ -194,11 +194,14 @@ def test_a_training_that_is_stopped_leaves_its_last_complete_round(number, scene
     out.write_bytes(earlier)
     command = ("mcc_caffe.train_boxes", scenes, "--out", out, "--samples", 8, "--rounds", 1000)
     process = start(*command)
-    lines = iter(process.stderr.readline, "")
-    assert any("round 2 of 1000" in line for line in lines)
-    assert out.read_bytes() == earlier
-    process.send_signal(number)
-    *_, written, ending = process.communicate(timeout=60)[1].splitlines()
+    try:
+        lines = iter(process.stderr.readline, "")
+        assert any("round 2 of 1000" in line for line in lines)
+        assert out.read_bytes() == earlier
+        process.send_signal(number)
+        *_, written, ending = process.communicate(timeout=60)[1].splitlines()
+    finally:
+        process.kill()  # a failure above would leave it running
     assert re.search(f"warning: {out} is of round [0-9]+ of 1000$", written), written
     assert process.returncode == 128 + number and ending in ("interrupted", "ended by SIGTERM")
     assert out.read_bytes() != earlier and BOXES_BLOB in packed_weights.read(out).layers
