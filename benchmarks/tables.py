@@ -150,9 +150,9 @@ def network_table(rows: list[Row]) -> str:
 
 
 def end_to_end_table(rows: list[Row]) -> str:
-    """Return the table of HandPredictor, a line for each row."""
+    """Return the table of HandPredictor: a line for each row, one for an engine that cannot run."""
     lines = [
-        [
+        (
             row["variant"],
             row["engine"],
             _describe_passes(row),
@@ -160,7 +160,7 @@ def end_to_end_table(rows: list[Row]) -> str:
             format_value(row.get("network")),
             _format_memory(row),
             row["status"],
-        ]
+        )
         for row in rows
     ]
     columns = [
@@ -172,7 +172,7 @@ def end_to_end_table(rows: list[Row]) -> str:
         "memory, MiB",
         "",
     ]
-    return _table(columns, lines)
+    return _table(columns, list(dict.fromkeys(lines)))
 
 
 def _describe_passes(row: Row) -> str:

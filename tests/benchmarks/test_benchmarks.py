@@ -264,6 +264,11 @@ def test_passes_have_as_many_levels_as_they_say(nets):
     assert measure_batches(nets / "nowhere")[0]["status"].startswith("not run: ")
 
 
+def test_an_engine_that_cannot_run_has_a_single_line():
+    rows = [{"variant": "mini", "engine": "onnx", "status": "not run: why"}] * 2
+    assert len(cells(tables.end_to_end_table(rows))) == 2  # with the columns' names
+
+
 def test_each_row_whose_memory_is_shown_has_a_process_of_its_own(nets):
     """A process that had made another row would show the memory of both."""
     measured = [
