@@ -1044,6 +1044,17 @@ def test_what_changes_nothing_is_no_change(label):
     assert label.labels().points[0].x > 0
 
 
+def test_steps_there_and_back_take_no_undo(label):
+    page, before = label.page, label.labels().points[0]
+    label.press("ArrowRight" if before.x < SIZE / 2 else "ArrowLeft")
+    page.wait_for_timeout(1100)  # later steps are undone on their own
+    moved = label.labels().points[0]
+    label.press("ArrowDown", "ArrowUp")
+    assert label.labels().points[0] == moved
+    label.press("Control+z")
+    assert label.labels().points[0] == before
+
+
 def test_an_enlarged_image_stays_on_the_canvas_where_the_window_shrinks(new_page, shared_url):
     page = new_page(shared_url, viewport={"width": 1600, "height": 900})
     LabelPage(page)

@@ -6,13 +6,18 @@ const LONGEST = 500; // states that are kept
 /** A list of states, of which one is current. */
 export class History {
   #states;
+  #isEqual;
   #index = 0;
   #lastKind = null;
   #lastTime = 0;
 
-  /** @param {object} state - the first one. */
-  constructor(state) {
+  /**
+   * @param {object} state - the first one.
+   * @param {(first: object, second: object) => boolean} isEqual - compares states.
+   */
+  constructor(state, isEqual) {
     this.#states = [state];
+    this.#isEqual = isEqual;
   }
 
   get current() {
@@ -32,7 +37,8 @@ export class History {
    *
    * @param {object} state
    * @param {string | null} kind - changes of one kind that follow each other within a second are
-   *     one, such as steps of a point by the arrow keys; null for a change of its own.
+   *     one, such as steps of a point by the arrow keys; null for a change of its own. Steps there
+   *     and back are none.
    */
   push(state, kind = null) {
     const now = performance.now();
@@ -40,10 +46,11 @@ export class History {
       kind !== null && kind === this.#lastKind && now - this.#lastTime < MERGED_MILLISECONDS;
     this.#states.length = this.#index + 1;
     if (isMerged && this.#index > 0) this.#states.pop();
-    this.#states.push(state);
+    const isBack = this.#isEqual(this.#states.at(-1), state);
+    if (!isBack) this.#states.push(state);
     if (this.#states.length > LONGEST) this.#states.shift();
     this.#index = this.#states.length - 1;
-    [this.#lastKind, this.#lastTime] = [kind, now];
+    [this.#lastKind, this.#lastTime] = [isBack ? null : kind, now];
   }
 
   /** Replace the current state, which is no change of the person's. */
