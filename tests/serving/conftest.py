@@ -81,6 +81,9 @@ def new_page(browser) -> Iterator[Callable]:
             permissions = ["camera", "clipboard-read", "clipboard-write"]
             context = browser.new_context(permissions=permissions, **options)
             stack.callback(context.close)
+            # With its first route a context begins to hold its requests, and one that a page sends
+            # just then, such as a save, may slip past. So it has a route before it has a page.
+            context.route("**/nothing", lambda route: route.abort())
             page = context.new_page()
             page.set_default_timeout(60_000)
             page.on("pageerror", lambda error: errors.append(str(error)))
