@@ -1,8 +1,10 @@
 """The labelling page in a real Chromium, from the first image to a training on the labels."""
 
 import contextlib
+import json
 import pathlib
 import re
+import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -21,10 +23,10 @@ from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_files import COCO, ONEHAND10K
 from mcc_caffe.serving.run_lengths import decode_runs
 from mcc_caffe.serving.site import STATIC
-from tests.support.commands import log, run
+from tests.support.commands import log, run, wait_for
 from tests.support.labels import read_back
 from tests.support.pages import wait_for_frames, wait_until
-from tests.support.servers import MODULE, running_server, served
+from tests.support.servers import MODULE, running_server
 
 SIZE = 256  # pixels, the longer side of the rendered images
 
@@ -51,9 +53,11 @@ class LabelPage:
     def __init__(self, page):
         self.page = page
         page.wait_for_selector("#images [aria-current=true]", state="attached")
+        wait_for_frames(page)  # in which the image and the tools are drawn
 
     def shown_wrist(self) -> str:
         """Return what the page's list says of the wrist; see `wrist_text`."""
+        wait_for_frames(self.page)
         return self.page.text_content("#points li").strip()
 
     def wait_until_saved(self) -> None:
@@ -122,12 +126,17 @@ class LabelPage:
     @contextlib.contextmanager
     def held_pixels(self) -> Iterator[None]:
         """Load the pixels of an image that is asked for inside no sooner than at the end."""
-        requests = []
-        self.page.route("**/pixels", lambda route: requests.append(route))
+        requests, are_held = [], True
+        self.page.route(
+            "**/pixels",
+            lambda route: requests.append(route) if are_held else route.continue_(),
+        )
         yield
         wait_until(self.page, lambda: requests)
+        are_held = False  # the page may load them again at once
         with self.page.expect_response("**/pixels"):
-            requests[0].continue_()
+            for request in requests:
+                request.continue_()
         self.page.unroute("**/pixels")
 
     def pixel_requests(self) -> list[str]:
@@ -143,13 +152,57 @@ class LabelPage:
 
     def look(self) -> None:
         """Look at an image that has just been opened, for so long that it can be done."""
-        self.page.wait_for_timeout(450)
+        self.let_pass(450)
+
+    def let_pass(self, milliseconds: int) -> None:
+        """Put the clock forward by which the page tells how long something has lasted."""
+        self.page.evaluate(
+            """(milliseconds) => {
+                const now = performance.now.bind(performance);
+                performance.now = () => now() + milliseconds;
+            }""",
+            milliseconds,
+        )
+
+    @contextlib.contextmanager
+    def stopped_clock(self) -> Iterator[None]:
+        """Do what is inside in no time, as the page's clock counts, however slow the machine is."""
+        self.page.evaluate(
+            """() => {
+                const time = performance.now();
+                window.runningNow = performance.now;
+                performance.now = () => time;
+            }"""
+        )
+        yield
+        self.page.evaluate("() => { performance.now = window.runningNow; }")
+
+    def hold_list(self) -> None:
+        """Let the page get no list any more, which tells it what another tab has saved."""
+        self.page.route("**/label/images", lambda route: None)
 
     def finish(self) -> str:
         """Say that the image is done; return its key."""
         key = self.key()
         self.page.click("#done")
         return key
+
+
+@contextlib.contextmanager
+def served_label_page(folder: pathlib.Path) -> Iterator[str]:
+    """Run `mcc-web label`; yield its address when the net has looked at all images.
+
+    Earlier a page that has waited for some seconds opens an image, and its list is sorted anew.
+    """
+    command = [*MODULE, "mcc_caffe.web", "label", folder, "--port", 0]
+    with running_server(command) as (server, url):
+
+        def all_are_looked_at() -> bool:
+            with urllib.request.urlopen(f"{url}images", timeout=60) as answer:
+                return all(image["score"] is not None for image in json.load(answer)["images"])
+
+        wait_for(all_are_looked_at, server)
+        yield url
 
 
 @pytest.fixture
@@ -161,7 +214,7 @@ def label(new_page, shared_url) -> LabelPage:
 @pytest.fixture
 def own_label(new_page, folder) -> Iterator[LabelPage]:
     """The page over a folder of the test's own."""
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
+    with served_label_page(folder) as url:
         yield LabelPage(new_page(url))
 
 
@@ -184,10 +237,9 @@ def assert_point(point, x: float, y: float, tolerance: float = 1.0) -> None:
 def test_from_the_first_image_to_a_training(new_page, folder, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / "no hand.png"), noise)
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
+    with served_label_page(folder) as url:
         label = LabelPage(new_page(url))
         page = label.page
-        page.wait_for_function("() => document.getElementById('progress').textContent.length < 40")
         page.click("li button:has-text('no hand.png')")
         page.wait_for_function(
             "() => document.getElementById('name').textContent.startsWith('no hand')"
@@ -253,7 +305,7 @@ def shared_url(images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
     for index, content in enumerate(images[:2]):
         (folder / f"{index}.jpg").write_bytes(content)
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
+    with served_label_page(folder) as url:
         yield url
 
 
@@ -262,7 +314,8 @@ def test_mouse_and_keys_move_a_point_and_say_that_it_is_missing(label):
     x, y = label.image()["width"] / 2, label.image()["height"] / 2
     label.drag_point(4, x - before[4].x, y - before[4].y)
     assert_point(label.labels().points[4], x, y)
-    label.press("ArrowRight", "ArrowRight", "Shift+ArrowDown")
+    with label.stopped_clock():  # steps that follow each other are undone together
+        label.press("ArrowRight", "ArrowRight", "Shift+ArrowDown")
     assert_point(label.labels().points[4], x + 2, y + 10)
     label.press("Control+z")
     assert_point(label.labels().points[4], x, y)
@@ -324,8 +377,9 @@ def test_two_tabs_do_not_overwrite_each_other(new_page, shared_url):
     first = LabelPage(new_page(shared_url))
     second = LabelPage(new_page(f"{shared_url}#{first.key()}"))
     assert first.key() == second.key()
-    first.page.locator("#image").focus()
-    second.page.locator("#image").focus()
+    for tab in (first, second):
+        tab.hold_list()
+        tab.page.locator("#image").focus()
     first.press("ArrowRight")
     theirs = first.labels()
     second.press("Shift+ArrowDown")
@@ -352,6 +406,7 @@ def test_keys_that_were_on_their_way_to_the_image_answer_no_conflict(new_page, s
     mine = LabelPage(new_page(shared_url))
     page = mine.page
     theirs = LabelPage(new_page(f"{shared_url}#{mine.key()}"))
+    mine.hold_list()
     for label in (mine, theirs):
         label.page.locator("#image").focus()
     theirs.press("m")
@@ -455,6 +510,7 @@ def test_the_focus_stays_in_a_list_of_images_that_is_sorted_anew(new_page, share
     page.wait_for_timeout(100)
     assert page.evaluate("document.activeElement.matches('#images button')")
     assert page.evaluate("document.activeElement.textContent[0]") == name
+    page.unroute_all(behavior="wait")
 
 
 def test_the_list_says_how_far_each_image_is(new_page, shared_url):
@@ -553,7 +609,7 @@ def test_a_stroke_is_kept_where_another_tab_saves_meanwhile(new_page, shared_url
         erased = columns
     page.mouse.move(*end, steps=4)
     page.mouse.up()
-    page.wait_for_selector("#conflict[open]", timeout=10_000)
+    page.wait_for_selector("#conflict[open]")
     page.click("#keep-mine")
     mine.wait_for_message("Your labels were kept")
     assert not mine.mask()[SIZE // 2, erased].any()
@@ -633,6 +689,7 @@ def test_the_page_says_that_the_server_is_away_and_goes_on_when_it_is_back(new_p
         attempts.append(route.request.url)
         route.abort()
 
+    look_at_the_list_often(page)
     page.route("**/images/*", refuse)
     page.goto(shared_url)
     away = "the server does not answer: is mcc-web label still running?"
@@ -731,6 +788,7 @@ def test_a_turn_back_takes_back_what_was_said_of_the_other_image(label):
 def test_labels_that_were_kept_are_shown(label, new_page, shared_url):
     """The page loads the image again while it saves its own labels."""
     page = label.page
+    label.hold_list()
     page.locator("#image").focus()
     theirs = LabelPage(new_page(f"{shared_url}#{label.key()}"))
     theirs.page.locator("#image").focus()
@@ -773,7 +831,8 @@ def test_a_held_key_labels_one_image(own_label, key):
 def test_a_double_click_labels_one_image(own_label):
     first = own_label.key()
     own_label.look()
-    own_label.page.dblclick("#done", delay=60)
+    with own_label.stopped_clock():
+        own_label.page.dblclick("#done", delay=60)
     own_label.wait_for_another(first)
     assert list(statuses(own_label).values()).count("done") == 1
     with own_label.held_pixels():
@@ -832,7 +891,7 @@ def test_keys_act_while_the_image_has_the_focus(new_page, shared_url):
             label.press("Enter")
         assert focused(page) != "image", control
     page.wait_for_timeout(300)
-    assert page.evaluate("scrollY") > 0
+    page.wait_for_function("scrollY > 0")
     assert label.key() == first and label.image() == before
     page.evaluate("document.activeElement.blur()")
     label.press("Control+z", "Control+y")
@@ -879,7 +938,8 @@ def test_a_choice_pressed_twice_by_key_finishes_no_image(label, choice):
     first, before = label.key(), statuses(label)
     label.look()
     label.page.locator(choice).focus()
-    label.press("Enter", "Enter")
+    with label.stopped_clock():
+        label.press("Enter", "Enter")
     label.page.wait_for_timeout(300)
     assert label.key() == first and statuses(label) == before
 
@@ -1036,7 +1096,7 @@ def test_what_changes_nothing_is_no_change(label):
     label.press("v", *["Shift+ArrowLeft"] * 30)
     before = label.image()
     assert before["labels"]["points"][0]["x"] == 0
-    page.wait_for_timeout(1100)  # later steps are undone on their own
+    label.let_pass(1100)  # later steps are undone on their own
     label.press("ArrowLeft")
     wait_for_frames(page)
     assert label.image() == before
@@ -1092,6 +1152,7 @@ def test_the_image_is_drawn_as_sharp_as_the_screen_and_shown_in_every_frame(labe
     for density in (2, 1):
         override = {**screen, "deviceScaleFactor": density}
         session.send("Emulation.setDeviceMetricsOverride", override)
+        page.wait_for_function("density => devicePixelRatio === density", arg=density)
         label.press("0")
         wait_for_frames(page)
         canvas = page.locator("#image")
@@ -1111,6 +1172,7 @@ def test_the_image_is_drawn_as_sharp_as_the_screen_and_shown_in_every_frame(labe
     )
     for shrunk in (width - 20, width - 40):
         page.set_viewport_size({"width": shrunk, "height": height})
+        page.wait_for_function("width => innerWidth === width", arg=shrunk)
         wait_for_frames(page)
     opacities = page.evaluate("window.opacities")
     assert len(opacities) >= 2 and set(opacities) == {255}
@@ -1414,7 +1476,7 @@ def test_a_refusal_stays_until_the_labels_are_sent_again(label):
     page.click("#none")
     label.wait_for_another(first)
     refusal = f"Not saved: {first[0]}.jpg: these labels are too new"
-    assert page.text_content("#saved") == refusal
+    page.wait_for_selector(f"#saved:text-is('{refusal}')")
     page.unroute("**/images/*")
     page.locator("#image").focus()
     label.press("p")
@@ -1440,8 +1502,8 @@ def test_each_of_two_conflicts_is_asked_about(new_page, shared_url):
     theirs.turn()
     theirs.press("ArrowRight")
     before = {key: theirs.labels(key) for key in (first, second)}
-    page.unroute("**/images/*")
     with page.expect_response(lambda response: response.status == 409 and second in response.url):
+        page.unroute("**/images/*")
         page.evaluate("window.dispatchEvent(new Event('online'))")
 
     page.wait_for_selector("#conflict[open]")
@@ -1533,7 +1595,7 @@ def test_no_labels_of_an_image_become_those_of_one_that_has_replaced_it(own_labe
 
 
 def test_an_image_that_is_gone_is_named_once(new_page, folder):
-    with served("mcc_caffe.web", "label", folder, "--port", 0) as url:
+    with served_label_page(folder) as url:
         page = new_page(url)
         look_at_the_list_often(page)
         label = LabelPage(page)
@@ -1547,6 +1609,7 @@ def test_an_image_that_is_gone_is_named_once(new_page, folder):
         page.wait_for_selector(f"#passed-over p:text-is('{reason}')")
         assert page.text_content("#name") == f"{name} (passed over)"
 
+        label.hold_list()  # which would lose this image, too
         other = page.locator("#images button").first
         name = other.text_content().split(": ")[0]
         (folder / name).unlink()
