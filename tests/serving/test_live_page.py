@@ -99,7 +99,11 @@ def copied_report(page) -> dict:
 
 
 def canvas_pixels(page) -> np.ndarray:
-    url = page.evaluate("document.getElementById('view').toDataURL('image/png')")
+    return decode_url(page.evaluate("document.getElementById('view').toDataURL('image/png')"))
+
+
+def decode_url(url: str) -> np.ndarray:
+    """Return the pixels of an image in a data URL."""
     content = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
     return cv2.imdecode(content, cv2.IMREAD_COLOR)
 
@@ -126,6 +130,7 @@ def drop_files(page, files: list[tuple[bytes, str, str]]) -> None:
     """Drop files, each the content, the name and the type, on the page."""
     transfer = page.evaluate_handle(
         """(files) => {
+            document.getElementById('view').ariaLabel = ''; // of an earlier file of the same name
             const transfer = new DataTransfer();
             for (const [text, name, type] of files) {
                 const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -245,9 +250,18 @@ def test_the_camera_is_shown_live(page, predictor):
     pause(page)
     for option in ("#mask", "#skeleton"):
         page.uncheck(option)
-    pixels = canvas_pixels(page)
+    # Picture and report in one turn of the page, between which no frame comes.
+    url = page.evaluate(
+        """() => {
+            document.getElementById('copy').click();
+            return document.getElementById('view').toDataURL('image/png');
+        }"""
+    )
+    pixels = decode_url(url)
     assert pixels.shape == (480, 640, 3)
-    assert_same_answer(copied_report(page), predictor.predict(pixels), pixels=1.5)
+    page.wait_for_selector("#status:has-text('in the clipboard')")
+    report = json.loads(page.evaluate("navigator.clipboard.readText()"))
+    assert_same_answer(report, predictor.predict(pixels), pixels=1.5)
     page.check("#skeleton")
     assert (canvas_pixels(page) != pixels).any()
     page.click("#camera")
@@ -256,20 +270,24 @@ def test_the_camera_is_shown_live(page, predictor):
 
 def test_what_a_button_has_done_can_be_read_while_the_camera_runs(page):
     start_camera(page)
-    page.click("#copy")
-    page.wait_for_selector("#status:has-text('in the clipboard')")
-    milliseconds = page.evaluate(
+    (copied, _), (replaced, text) = page.evaluate(
         """async () => {
             const status = document.getElementById('status');
-            const begin = performance.now();
-            await new Promise((changed) => {
-                new MutationObserver(changed).observe(
-                    status, { childList: true, characterData: true, subtree: true });
+            const changes = [];
+            await new Promise((done) => {
+                new MutationObserver(() => {
+                    const isCopied = status.textContent.includes('in the clipboard');
+                    if (changes.length || isCopied) {
+                        changes.push([performance.now(), status.textContent]);
+                    }
+                    if (changes.length === 2) done();
+                }).observe(status, { childList: true, characterData: true, subtree: true });
+                document.getElementById('copy').click();
             });
-            return performance.now() - begin;
+            return changes;
         }"""
     )
-    assert milliseconds > 1500 and "a hand is shown" in page.inner_text("#status")
+    assert replaced - copied > 1500 and "a hand is shown" in text
 
 
 @pytest.fixture
@@ -413,8 +431,8 @@ def test_an_image_dropped_while_the_network_loads_is_opened_then(new_page, site_
     page, models = new_page("about:blank"), []
     page.route("**/model.json", lambda route: models.append(route))
     page.goto(site_url)
+    wait_until(page, lambda: models)  # so that the page listens, too
     drop(page, encoded(rendered_hand), "early.png", "image/png")
-    wait_until(page, lambda: models)
     models[0].continue_()
     wait_for_answer(page, "early.png")
 
