@@ -18,8 +18,14 @@ import pytest
 from fastapi import FastAPI
 from uvicorn.protocols.http import h11_impl
 
-from mcc_caffe.serving.bounded_server import INVALID_REQUEST, NO_DESCRIPTOR, BoundedServer
-from tests.support.commands import hear_a_hang_up
+from mcc_caffe.serving.bounded_server import (
+    _END_SECONDS,
+    _HEADER_SECONDS,
+    INVALID_REQUEST,
+    NO_DESCRIPTOR,
+    BoundedServer,
+)
+from tests.support.commands import ROOT, hear_a_hang_up
 from tests.support.servers import MODULE, running_server
 
 
@@ -31,12 +37,22 @@ def ignore_a_hang_up():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def web_command(*words, **constants):
+    """Return the command `mcc-web` with other values of constants of `bounded_server`."""
+    values = "".join(f"bounded_server.{name} = {value}; " for name, value in constants.items())
+    code = (
+        "from mcc_caffe import web; from mcc_caffe.core.commands import run_command; "
+        f"from mcc_caffe.serving import bounded_server; {values}run_command(web.main)"
+    )
+    return [sys.executable, "-c", code, *words, "--port", 0]
+
+
 def connect(url):
     return socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=60)
 
 
 def test_connections_that_send_no_request_neither_fill_the_server_nor_its_log():
-    command = [*MODULE, "mcc_caffe.web", "--port", 0]
+    command = web_command(_HEADER_SECONDS=4)
     options = {"stderr": subprocess.PIPE, "preexec_fn": limit_descriptors}
     with running_server(command, **options) as (server, url), contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(connect(url)) for _ in range(90)]
@@ -59,12 +75,12 @@ def test_connections_that_send_no_request_neither_fill_the_server_nor_its_log():
 
 def test_the_rest_of_a_header_may_come_later_and_further_requests_after_it():
     with (
-        running_server([*MODULE, "mcc_caffe.web", "--port", 0]) as (_, url),
+        running_server(web_command(_HEADER_SECONDS=4)) as (_, url),
         connect(url) as connection,
     ):
         for _ in range(2):
             connection.sendall(b"HEAD / HTTP/1.1\r\nHost: 127.")
-            time.sleep(1)
+            time.sleep(0.1)
             connection.sendall(b"0.0.1\r\n\r\n")
             assert connection.recv(10_000).startswith(b"HTTP/1.1 200 OK")
         connection.sendall(b"HEAD / HTTP/1.1\r\nHost: 127.")
@@ -74,15 +90,15 @@ def test_the_rest_of_a_header_may_come_later_and_further_requests_after_it():
 @pytest.mark.parametrize("twice, seconds", [(False, 2), (True, 1000)])
 def test_ctrl_c_ends_the_server_while_a_client_sends_no_more(twice, seconds):
     """A second Ctrl-C ends it at once, and would not if the server waited its 1000 seconds."""
-    code = (
-        "from mcc_caffe import web; from mcc_caffe.core.commands import run_command; "
-        "from mcc_caffe.serving import bounded_server; "
-        f"bounded_server._END_SECONDS = {seconds}; run_command(web.main)"
-    )
-    command = [sys.executable, "-c", code, "serve", "--port", 0]
+    command = web_command("serve", _END_SECONDS=seconds)
     with running_server(command, stderr=subprocess.PIPE) as (server, url), connect(url) as client:
-        client.sendall(b"POST /hands HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\na")
-        errors = end_by_ctrl_c(server, twice)
+        client.sendall(
+            b"POST /hands HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 100 ")  # so it waits for the content
+        client.sendall(b"a")
+        errors = end_by_ctrl_c(server, seconds, twice)
     assert errors == [
         "Ctrl-C ends it",
         f"waiting for 1 request, {seconds} s at most; Ctrl-C cuts off at once",
@@ -102,7 +118,8 @@ slow = FastAPI()
 
 @slow.get("/")
 def answer():
-    time.sleep(3)
+    print("asked", flush=True)
+    time.sleep(1)
     return "answered"
 
 run_command(lambda: app.serve(slow, "127.0.0.1", 0))
@@ -111,7 +128,7 @@ run_command(lambda: app.serve(slow, "127.0.0.1", 0))
     options = {"stderr": subprocess.PIPE, "preexec_fn": hear_a_hang_up}
     with running_server(command, **options) as (server, url), connect(url) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        time.sleep(1)
+        assert server.stdout.readline() == "asked\n"
         server.send_signal(number)
         assert b"answered" in client.makefile("rb").read()
         _, errors = server.communicate(timeout=60)
@@ -131,16 +148,16 @@ def test_nohup_keeps_the_server_alive():
 
 
 def test_ctrl_c_ends_the_live_page_while_a_client_reads_nothing():
-    command = [*MODULE, "mcc_caffe.web", "--port", 0]
     with (
-        running_server(command, stderr=subprocess.PIPE) as (server, url),
+        running_server(web_command(_END_SECONDS=2), stderr=subprocess.PIPE) as (server, url),
         socket.socket() as client,
     ):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((urlsplit(url).hostname, urlsplit(url).port))
         client.sendall(b"GET /model.onnx HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        errors = end_by_ctrl_c(server)
-    assert "waiting for 1 request, 10 s at most; Ctrl-C cuts off at once" in errors
+        assert client.recv(1)  # so the answer has begun
+        errors = end_by_ctrl_c(server, 2)
+    assert "waiting for 1 request, 2 s at most; Ctrl-C cuts off at once" in errors
 
 
 # Header of a request that a page sends for `new WebSocket(...)`, of one without a host, and the
@@ -199,22 +216,32 @@ def test_a_lack_of_descriptors_is_told_once_and_not_in_asyncios_words(caplog):
     ]
 
 
-def end_by_ctrl_c(server, twice=False):
-    """Press Ctrl-C while there is a request, for which the server waits more than a second.
+def test_the_bounds_are_those_of_the_documentation():
+    page = (ROOT / "docs/server.md").read_text()
+    assert f"arrived within {_HEADER_SECONDS} seconds" in page
+    assert f"take longer than {_END_SECONDS} seconds are cut off" in page
+
+
+def end_by_ctrl_c(server, seconds, twice=False):
+    """Press Ctrl-C while there is a request, for which the server waits.
 
     Args:
         server: The server's process.
-        twice: Whether Ctrl-C is pressed again a second later.
+        seconds: So long it waits.
+        twice: Whether Ctrl-C is pressed again when the server has said that it waits.
 
     Returns:
         The lines that the server then has logged.
     """
-    time.sleep(1)
+    start, errors = time.monotonic(), ""
     server.send_signal(signal.SIGINT)
-    time.sleep(1)
-    assert server.poll() is None
+    while "waiting for" not in errors:
+        line = server.stderr.readline()
+        assert line, f"it has ended: {errors}"
+        errors += line
     if twice:
         server.send_signal(signal.SIGINT)
-    _, errors = server.communicate(timeout=60)
+    server.wait(60)
+    assert twice or time.monotonic() - start >= seconds
     assert server.returncode == 130
-    return errors.splitlines()
+    return (errors + server.stderr.read()).splitlines()
