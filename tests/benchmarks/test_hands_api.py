@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import hands_api
 from tests.support.commands import run
 
-ANSWER_SECONDS = 0.3
+ANSWER_SECONDS = 0.1
 
 
 class SlowHandler(http.server.BaseHTTPRequestHandler):
@@ -39,7 +39,7 @@ class SlowHandler(http.server.BaseHTTPRequestHandler):
 
 
 def test_answers_after_the_end_do_not_raise_the_rate():
-    """At the end of the second 6 clients wait for answers, which take another 1.8 seconds."""
+    """At the end of the second 6 clients wait for answers, which take another 0.6 seconds."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     options = argparse.Namespace(seconds=1, clients=6, hands="one")

@@ -156,7 +156,7 @@ def test_the_second_of_two_builds_waits_and_says_so(tmp_path, capfd):
         )
         assert "waiting for it" in second.stdout.readline()
         assert second.poll() is None
-    assert second.communicate(timeout=10)[0].strip() == "held"
+    assert second.communicate(timeout=60)[0].strip() == "held"
 
 
 def test_what_another_process_has_built_before_the_lock_is_not_built_again(

@@ -97,10 +97,14 @@ def test_rank_0_gets_one_signal_from_its_launcher(tmp_path):
 
 def _end_slowly(rank, folder):
     """Rank 0 goes on after the first signal, as one does that takes a long snapshot."""
+    stop = StopSignal()
     if rank == 0:
-        StopSignal().install(at_once=STOP_AT_ONCE)
+        stop.install(at_once=STOP_AT_ONCE)
     _write_pid(rank, folder)
     try:
+        while rank == 0 and not stop.received:
+            time.sleep(0.01)
+        (folder / f"{rank}_goes_on").touch()
         time.sleep(60)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -113,9 +117,11 @@ def test_a_second_signal_ends_the_ranks_at_once(number, expected, tmp_path):
     sent = []
 
     def send_signals():
-        for _ in range(2):
-            os.kill(os.getpid(), number)
-            time.sleep(0.2)  # two at once would count as a single one
+        os.kill(os.getpid(), number)
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not (tmp_path / "0_goes_on").exists():
+            time.sleep(0.01)  # two at once would count as a single one
+        os.kill(os.getpid(), number)
         sent.append(time.monotonic())
 
     sender = call_when_both_run(tmp_path, send_signals)
