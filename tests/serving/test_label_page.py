@@ -1105,11 +1105,12 @@ def test_what_changes_nothing_is_no_change(label):
 
 
 def test_steps_there_and_back_take_no_undo(label):
-    page, before = label.page, label.labels().points[0]
+    before = label.labels().points[0]
     label.press("ArrowRight" if before.x < SIZE / 2 else "ArrowLeft")
-    page.wait_for_timeout(1100)  # later steps are undone on their own
+    label.let_pass(1100)  # later steps are undone on their own
     moved = label.labels().points[0]
-    label.press("ArrowDown", "ArrowUp")
+    with label.stopped_clock():
+        label.press("ArrowDown", "ArrowUp")
     assert label.labels().points[0] == moved
     label.press("Control+z")
     assert label.labels().points[0] == before
