@@ -190,7 +190,7 @@ def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="LEAST,MOST",
         help="show a square crop around each hand, whose side is drawn between these multiples of "
         "the side of its keypoints' box, as 1.1,2.5; it replaces the paper's random scale and crop "
-        "(default: show the whole image, as the paper does)",
+        "(default: the net's; those that ship show the whole image, as the paper does)",
     )
     add(
         "--upright",
@@ -202,8 +202,8 @@ def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--colours",
         action="store_true",
-        help="also draw brightness, colours and sharpness at random (default: the paper's "
-        "augmentation only)",
+        help="also draw brightness, colours and sharpness at random (default: the net's; those "
+        "that ship have the paper's augmentation only)",
     )
     add(
         "--strong",
@@ -240,8 +240,8 @@ def _add_machine_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--workers",
         type=non_negative_int,
-        default=2,
-        help="loader processes for each training process; 0: none (default: 2)",
+        help="loader processes for each training process; 0: none (default: the net's, 2 in those "
+        "that ship)",
     )
     add("--precision", choices=PRECISIONS, help=precision_help(TRAINING_PRECISION))
 

@@ -122,7 +122,7 @@ class Sample:
             HxW uint8 of {0, 1}; None where the sample has no mask.
 
         Raises:
-            SampleError: The mask cannot be decoded, or its values are not {0, 255}.
+            SampleError: The mask cannot be decoded, or it has values above 0, but none from 128 on.
         """
         if self.mask_png is None:
             return None
@@ -238,8 +238,11 @@ def key_text(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
 
 
-# LMDB forbids to open a database twice in one process: the open ones that are in use, by path.
-_OPEN_DATABASES: weakref.WeakValueDictionary[str, lmdb.Environment] = weakref.WeakValueDictionary()
+# LMDB forbids to open a database twice in one process: the open ones that are in use, by device and
+# inode of their files, since a set that is built again has the path of the one before.
+_OPEN_DATABASES: weakref.WeakValueDictionary[tuple[int, int], lmdb.Environment] = (
+    weakref.WeakValueDictionary()
+)
 
 
 class SampleSet:
@@ -291,14 +294,13 @@ class SampleSet:
                 else "build the set with `make lmdb` or give another folder"
             )
             raise UserError(f"{path / 'data.mdb'} was not found: {remedy}")
-        resolved = str(path.resolve())
-        database = _OPEN_DATABASES.get(resolved)
+        status = (path / "data.mdb").stat()
+        file_id = status.st_dev, status.st_ino
+        database = _OPEN_DATABASES.get(file_id)
         if database is None:
             check_lmdb(path / "data.mdb")
             try:
-                database = lmdb.open(
-                    os.fsencode(resolved), readonly=True, lock=False, readahead=False
-                )
+                database = lmdb.open(os.fsencode(path), readonly=True, lock=False, readahead=False)
             except lmdb.Error as error:
                 if "already open" in str(error):  # LMDB has no type of its own for this
                     raise UserError(
@@ -308,7 +310,7 @@ class SampleSet:
                 raise UserError(
                     f"{path} is not a readable LMDB ({error}): build the set again"
                 ) from None
-            _OPEN_DATABASES[resolved] = database
+            _OPEN_DATABASES[file_id] = database
         return database
 
     def info(self) -> dict[str, Any]:

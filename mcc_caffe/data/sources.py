@@ -153,7 +153,9 @@ class Mixture:
     def __getitem__(self, index: int) -> Sample:
         index = int(index)
         rng = np.random.default_rng((2, self._seed, index))
-        source = self.sources[rng.choice(len(self.sources), p=self._shares)]
+        source: SampleSource = self
+        while isinstance(source, Mixture):  # a mixture may be one of the sources
+            source = source.sources[rng.choice(len(source.sources), p=source._shares)]
         if isinstance(source, SampleSet):
             return source[int(rng.integers(len(source)))]
         return source[index]

@@ -67,10 +67,11 @@ def draw_sample(labelled_image: LabelledImage, size: int, rng: np.random.Generat
     visible = boxes.clip(-0.5, size - 0.5)
     is_clear = box_areas(visible) >= _LEAST_VISIBLE * box_areas(boxes)
     is_clear[len(labelled_image.boxes) :] = False
+    in_view = box_areas(visible) > 0
     image = ColourChange.draw(rng).apply(labelled_image.image)
     return BoxSample(
         network_input(image, to_input, size),
-        encode_boxes(visible, is_clear, size // STRIDE, size // STRIDE),
+        encode_boxes(visible[in_view], is_clear[in_view], size // STRIDE, size // STRIDE),
     )
 
 

@@ -36,12 +36,15 @@ class RunOptions:
         input_size: The side of the network's input in pixels; None for the net's.
         seed: The seed of start, order and augmentation; None for the solver's random_seed.
         windows: The least and the greatest side of the window around a hand, in sides of its
-            keypoints' box; None to show the whole image.
-        upright: Whether to turn half of the windows so that the hand points up.
-        colours: Whether to draw brightness, colours and sharpness at random.
-        strong: Whether to augment half of the samples strongly.
-        augment: Whether to augment at all.
-        workers: The number of loader processes for each training process.
+            keypoints' box; None for the net's.
+        upright: True to turn half of the windows so that the hand points up; False for what the
+            net says.
+        colours: True to draw brightness, colours and sharpness at random; False for what the net
+            says.
+        strong: True to augment half of the samples strongly; False for what the net says.
+        augment: False to letterbox only; True for what the net says, unless an option above
+            augments.
+        workers: The number of loader processes for each training process; None for the net's.
         only_stages: Whether the pose stages alone learn.
     """
 
@@ -58,7 +61,7 @@ class RunOptions:
     colours: bool
     strong: bool
     augment: bool
-    workers: int
+    workers: int | None
     only_stages: bool
 
 
@@ -186,19 +189,19 @@ def _configure_data_layer(
     settings: dict[str, Any] = {
         "source": absolute_source(options.data),
         "seed": seed,
-        "workers": options.workers,
-        "augment": options.augment,
-        "upright": options.upright,
-        "colours": options.colours,
-        "strong": options.strong,
         "first_iteration": first_batch,
     }
-    if options.batch_size:
-        settings["batch_size"] = options.batch_size
-    if options.input_size:
-        settings["input_size"] = options.input_size
+    for name in ("batch_size", "input_size", "upright", "colours", "strong"):
+        if getattr(options, name):
+            settings[name] = getattr(options, name)
     if options.windows:
         settings["smallest_window"], settings["largest_window"] = options.windows
+    if options.windows or options.colours or options.strong:
+        settings["augment"] = True
+    if not options.augment:
+        settings["augment"] = False
+    if options.workers is not None:
+        settings["workers"] = options.workers
     loader = dataclasses.replace(LoaderConfig.from_json(data_layer.param_str), **settings)
     data_layer.param_str = loader.to_json()
     return loader

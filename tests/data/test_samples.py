@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import shutil
 import struct
 
 import cv2
@@ -224,6 +225,24 @@ def test_a_set_that_the_program_itself_has_open_is_to_be_closed(tmp_path, drawn_
         ):
             SampleSet(folder)
     assert len(SampleSet(folder)) == 2
+
+
+def test_a_set_that_is_built_again_gives_its_new_samples(tmp_path, drawn_samples):
+    """The one before, which is still open, goes on giving its own."""
+    folder = write_set(tmp_path / "set", drawn_samples[:3])
+    earlier = SampleSet(folder)
+    shutil.rmtree(folder)
+    write_set(folder, drawn_samples[3:5])
+    (tmp_path / "link").symlink_to(folder)
+    for path in (folder, tmp_path / "link"):
+        samples = SampleSet(path)
+        assert [sample.image_bytes for sample in samples] == [
+            sample.image_bytes for sample in drawn_samples[3:5]
+        ]
+        assert samples.info()["samples"] == len(samples) == 2
+    assert [sample.image_bytes for sample in earlier] == [
+        sample.image_bytes for sample in drawn_samples[:3]
+    ]
 
 
 def test_a_damaged_record_is_named(tmp_path, drawn_samples):

@@ -20,6 +20,7 @@ from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import gpu_ids, has_cuda
+from mcc_caffe.caffe_io.run_folder import find_data_layer
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.batches import batch_indices
 from mcc_caffe.data.loader_config import LoaderConfig
@@ -520,14 +521,63 @@ def test_a_mixture_trains_on_windows_and_in_other_colours(drawn_set, tmp_path):
     done = train(source, *options, "--out", tmp_path, "--iterations", 2, *FAST)
     assert done.returncode == 0, done.stderr
     assert list(losses(tmp_path)) == [1, 2]
-    (layer,) = (
-        layer
-        for layer in read_text("NetParameter", tmp_path / "train.prototxt").layer
-        if layer.type == "Python"
-    )
-    config = LoaderConfig.from_json(layer.python_param.param_str)
+    config = loader_of(read_text("NetParameter", tmp_path / "train.prototxt"))
     assert config.source == source and config.upright and config.colours and config.strong
     assert (config.smallest_window, config.largest_window) == (1.1, 2.5)
+
+
+def loader_of(net):
+    """The settings of a net's data layer."""
+    return LoaderConfig.from_json(find_data_layer(net).param_str)
+
+
+@pytest.fixture
+def solver_with_own_loader(tmp_path):
+    """A function that writes a solver whose net has these settings of its data layer."""
+
+    net_path, path = tmp_path / "own.prototxt", tmp_path / "solver.prototxt"
+
+    def solver(**settings):
+        net = read_text("NetParameter", ROOT / "prototxt/mini/train.prototxt")
+        config = dataclasses.replace(loader_of(net), **settings)
+        find_data_layer(net).param_str = config.to_json()
+        net_path.write_text(str(net))
+        text = (ROOT / "solver/mini/solver.prototxt").read_text()
+        path.write_text(text.replace("prototxt/mini/train.prototxt", str(net_path)))
+        return path
+
+    return solver
+
+
+WINDOWS = {"smallest_window": 1.1, "largest_window": 2.5}
+OWN = {
+    **WINDOWS,
+    **dict.fromkeys(("upright", "colours", "strong"), True),
+    **{"batch_size": 3, "input_size": 64, "workers": 5},
+}
+
+
+@pytest.mark.parametrize(
+    "own, options, changed",
+    [
+        (OWN, [], {}),
+        ({"augment": False}, [], {}),
+        ({"augment": False}, ["--windows", "1.1,2.5"], {"augment": True, **WINDOWS}),
+        ({"augment": False}, ["--colours"], {"augment": True, "colours": True}),
+        ({"augment": False}, ["--strong"], {"augment": True, "strong": True}),
+        (OWN, ["--no-augmentation"], {"augment": False}),
+        (OWN, ["--workers", 0, "--batch-size", 2], {"workers": 0, "batch_size": 2}),
+        (OWN, ["--windows", "1.2,2"], {"smallest_window": 1.2, "largest_window": 2.0}),
+    ],
+)
+def test_what_no_option_names_is_the_nets_own(
+    own, options, changed, solver_with_own_loader, drawn_set, tmp_path
+):
+    solver = solver_with_own_loader(**own)
+    words = [str(drawn_set), "--solver", str(solver), "--out", str(tmp_path / "run")]
+    loader = prepare_run(parse_arguments([*words, *map(str, options)])).loader
+    assert {name: getattr(loader, name) for name in own | changed} == own | changed
+    assert loader_of(read_text("NetParameter", tmp_path / "run/train.prototxt")) == loader
 
 
 def test_quiet_says_nothing_but_the_result(drawn_set, tmp_path):

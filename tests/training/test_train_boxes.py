@@ -102,6 +102,22 @@ def test_a_hand_of_which_much_is_cut_off_teaches_nothing(as_it_is):
     assert labels.is_hand[0, 18, 1] == IGNORE_LABEL  # pixel (11.5, 147.5)
 
 
+def test_a_hand_outside_of_the_sample_leaves_its_cells_as_they_are(as_it_is):
+    """Hands beside, above and across the corner, and a crowd below; one hand in view."""
+    hand = [100.0, 100, 160, 160]
+    outside = [[-90.0, 50, -10, 110], [300, 50, 380, 110], [50, -90, 110, -10], [-90, -90, -9, -9]]
+    crowd = np.array([[50.0, 300, 110, 380]])
+    image = np.full((256, 256, 3), 90, np.uint8)
+
+    def labels(hands, crowds):
+        labelled_image = LabelledImage(image, np.array(hands), crowds)
+        return draw_sample(labelled_image, 256, np.random.default_rng(0)).labels
+
+    expected, drawn = labels([hand], np.empty((0, 4))), labels([hand, *outside], crowd)
+    assert np.array_equal(drawn.is_hand, expected.is_hand)
+    assert np.array_equal(drawn.log_distances, expected.log_distances)
+
+
 def test_a_sample_has_other_colours_than_its_image(as_it_is):
     labelled_image = LabelledImage(np.full((256, 256, 3), 90, np.uint8), np.empty((0, 4)))
     shades = {
