@@ -83,7 +83,7 @@ def _overfit(options: argparse.Namespace, samples: Sequence[Sample]) -> None:
     accuracy = _accuracy(HandPredictor(weights, "mini", levels=1, engine="caffe"), samples)
 
     result = (
-        f"last stage's loss / trivial {ratio:.3f} (at most {MAX_RATIO}), "
+        f"last stage's loss / trivial {ratio:.3f} (below {MAX_RATIO}), "
         f"PCK@0.2 on the {IMAGES} images {accuracy:.3f} (at least {MIN_PCK})"
     )
     # "not >=" because an accuracy of NaN is a failure, too.

@@ -91,7 +91,8 @@ def make_keypoints(xy: np.ndarray, labelled: np.ndarray, location: str) -> np.nd
     if not finite.all():
         index = int(np.flatnonzero(~finite)[0])
         raise SampleError(
-            f"{location}: keypoint {index} is labelled but its place is {xy[index].tolist()}"
+            f"{location}: keypoint {index} is labelled at {xy[index].tolist()}: finite pixels are "
+            "needed, or mark it as missing"
         )
     return keypoints
 

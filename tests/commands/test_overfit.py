@@ -25,6 +25,7 @@ def test_two_iterations_are_not_enough(drawn_set, tmp_path):
     done = run("mcc_caffe.overfit", drawn_set, "--out", tmp_path / "run", "--iterations", 2)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "the chain did not learn: last stage's loss / trivial" in done.stderr
+    assert " (below 0.2), PCK" in done.stderr
 
 
 def test_too_few_samples_are_refused(drawn_samples, tmp_path):

@@ -333,7 +333,7 @@ POINTS = np.column_stack([np.arange(10.0, 52).reshape(21, 2), np.full(21, 2)])
     [
         (POINTS.T.ravel(), r"annotation 70: the visibility of keypoint 0 is 14: 0, 1 or 2 is need"),
         (POINTS / (60, 60, 1), "annotation 70: all keypoints lie between -2 and 2, as shares"),
-        (np.where(POINTS == 13, np.nan, POINTS), "keypoint 1 is labelled but its place is"),
+        (np.where(POINTS == 13, np.nan, POINTS), "keypoint 1 is labelled at"),
         (POINTS[:20], "annotation 70: keypoints is 60 numbers, 21 x 3 numbers are needed"),
     ],
 )

@@ -100,7 +100,7 @@ def test_coco_fields_that_nobody_asked_for_are_passed_over(tmp_path):
         ),
         (
             dict(keypoints=[float("nan"), 2, 2] * 21),
-            "hands.json: annotation 70: keypoint 0 is labelled but its place is",
+            "annotation 70: keypoint 0 is labelled at .nan, 2.0.: finite pixels are needed, or ",
         ),
         (
             dict(segmentation=[[1, 2, 3]]),
