@@ -52,13 +52,14 @@ def refine(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
         HxW uint8 of {0, 1}: the network's own mask unless the network is sure of some pixels of
         the hand and of some of the background.
     """
-    if (probability >= _SURE_HAND).any() and (probability < _SURE_BACKGROUND).any():
-        refined = refine_by_colours(
-            image, probability, sure_hand=_SURE_HAND, sure_background=_SURE_BACKGROUND
-        )
-        if refined is not None:
-            return refined
-    return (probability > MASK_THRESHOLD).astype(np.uint8)
+    is_sure = (probability >= _SURE_HAND).any() and (probability < _SURE_BACKGROUND).any()
+    if not is_sure:
+        return (probability > MASK_THRESHOLD).astype(np.uint8)
+    refined = refine_by_colours(
+        image, probability, sure_hand=_SURE_HAND, sure_background=_SURE_BACKGROUND
+    )
+    assert refined is not None  # there are pixels of both
+    return refined
 
 
 def agrees(mask: np.ndarray, own_mask: np.ndarray, keypoints: np.ndarray) -> bool:

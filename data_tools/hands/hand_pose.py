@@ -115,10 +115,7 @@ COMMON = ("open", "spread", "flat", "relaxed")
 
 
 def random_pose(
-    rng: np.random.Generator,
-    rest: Rest,
-    names: tuple[str, ...] = tuple(BASE_POSES),
-    common: float = 0.4,
+    rng: np.random.Generator, rest: Rest, names: tuple[str, ...], common: float
 ) -> NamedPose:
     """Draw a pose in which no finger runs through another.
 

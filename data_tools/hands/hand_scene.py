@@ -514,7 +514,7 @@ class View(NamedTuple):
     roll: float  # degrees
 
 
-def random_view(rng: np.random.Generator, max_roll: float = 180.0) -> View:
+def random_view(rng: np.random.Generator, max_roll: float) -> View:
     """Draw a view of the palm, the back, the sides or the tips.
 
     Args:

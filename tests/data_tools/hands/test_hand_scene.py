@@ -15,11 +15,17 @@ from data_tools.hands import (
     splits,
 )
 from data_tools.hands.appearance import random_appearance
+from data_tools.hands.hand_scene import VARIED, random_view
 from data_tools.hands.truth import Truth, label_joints
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.core.hand import SKELETON
 from tests.support.rendered import render_hand
+
+
+def varied_pose(rng, rest):
+    """Draw a pose as most images show it."""
+    return hand_pose.random_pose(rng, rest, VARIED.poses, VARIED.common).pose
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +76,7 @@ def test_posing_keeps_the_bones_lengths():
     for _ in range(20):
         rest = mesh.random_shape(rng, "Train")
         posed = hand_mesh.posed_joints(
-            hand_pose.bone_transforms(hand_pose.random_pose(rng, rest).pose, rest), rest
+            hand_pose.bone_transforms(varied_pose(rng, rest), rest), rest
         )
         fingers = [(a, b) for a, b, _ in SKELETON if a > 0]
         lengths = [
@@ -125,9 +131,7 @@ def test_random_poses_do_not_collide():
     mesh, rng = hand_mesh.hand_mesh(), np.random.default_rng(1)
     rest = mesh.shape()
     depths = [
-        hand_pose.collision_depth(
-            hand_pose.bone_transforms(hand_pose.random_pose(rng, rest).pose, rest), rest
-        )
+        hand_pose.collision_depth(hand_pose.bone_transforms(varied_pose(rng, rest), rest), rest)
         for _ in range(40)
     ]
     assert np.mean(np.array(depths) < 0.02) > 0.9
@@ -343,7 +347,7 @@ def test_the_beginning_of_a_training_is_simpler():
     ]
     assert all(abs(drawn["roll"]) <= 20 for drawn in parameters)
     assert {drawn["pose"] for drawn in parameters} <= set(hand_pose.COMMON)
-    rolls = [hand_scene.random_view(np.random.default_rng(i))[2] for i in range(200)]
+    rolls = [random_view(np.random.default_rng(i), VARIED.max_roll)[2] for i in range(200)]
     assert min(rolls) < -150 and max(rolls) > 150
 
 
