@@ -59,7 +59,7 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import write_atomically
+from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.core.output_checks import check_folder, check_own_results
 from mcc_caffe.core.ranks import LocalRanks, MpiRanks, Ranks, SharedMemory, started_by_mpirun
 from mcc_caffe.core.result_folders import locked
@@ -70,7 +70,6 @@ from mcc_caffe.training.launcher import launch
 from mcc_caffe.training.loop import TrainingConfig, train
 from mcc_caffe.training.resume import (
     check_resumed,
-    choose_weights,
     resume_state,
     warn_of_changes,
     warn_of_other_precision,
@@ -298,8 +297,8 @@ def prepare_run(options: argparse.Namespace) -> TrainingConfig:
     solver_path, solver = read_solver(run_options)
     net_path, net = read_net(solver_path, solver, run_options)
     if state:
-        check_resumed(state, solver)
-    loader = prepare_net(net, solver, run_options, state)
+        check_resumed(state, solver, net)
+    loader = prepare_net(net, solver, run_options, state.message.iter if state else 0)
     if resume:
         warn_of_changes(resume, solver, net, loader, options.iterations)
         warn_of_other_precision(resume, choose_precision(precision, on_gpu=bool(options.gpus)))
@@ -365,14 +364,21 @@ def _choose_fitting_weights(
         resume: The solver state that the run goes on from; None for a fresh start.
         net: The train net.
 
+    Returns:
+        The weights; None where the run is resumed or starts at random.
+
     Raises:
-        UserError: They lack a layer that --only-stages keeps.
+        UserError: They are missing, or lack a layer that --only-stages keeps.
     """
-    weights = choose_weights(options.weights, resume)
-    if weights:
-        warn_of_other_variant(weights, options.variant)
-        if options.only_stages:
-            check_frozen_layers(weights, net)
+    if not options.weights:
+        return None
+    if resume:
+        _log.info("%s: not loaded, the run goes on from %s", options.weights, resume)
+        return None
+    weights = require_file(options.weights, "weights file")
+    warn_of_other_variant(weights, options.variant)
+    if options.only_stages:
+        check_frozen_layers(weights, net)
     return weights
 
 

@@ -75,11 +75,11 @@ def _check_no_remains(folder: Path) -> None:
         )
 
 
-def check_resumed(state: snapshots.SolverState, solver: Any) -> None:
-    """Check that a run with this solver can go on from a solver state.
+def check_resumed(state: snapshots.SolverState, solver: Any, net: Any) -> None:
+    """Check that a run with this solver and this net can go on from a solver state.
 
     Raises:
-        UserError: It is of another type of solver, or at the end of the run.
+        UserError: It is of another type of solver or another net, or at the end of the run.
     """
     snapshots.check_type(state, solver.type)
     if state.message.iter >= solver.max_iter:
@@ -87,14 +87,7 @@ def check_resumed(state: snapshots.SolverState, solver: Any) -> None:
             f"{state.path} is at iteration {state.message.iter} already, "
             f"the run ends at {solver.max_iter}: give --iterations N"
         )
-
-
-def choose_weights(weights: Path | None, resume: Path | None) -> Path | None:
-    """Return the weights to start from; None where a run is resumed or starts at random."""
-    if weights and resume:
-        _log.info("%s: not loaded, the run goes on from %s", weights, resume)
-        return None
-    return require_file(weights, "weights file") if weights else None
+    snapshots.check_net(state, net)
 
 
 def warn_of_other_variant(weights: Path, variant: str) -> None:

@@ -149,47 +149,26 @@ def _ablated_net(solver_path: Path, net: str, options: RunOptions) -> str:
     return ablated
 
 
-def prepare_net(
-    net: Any, solver: Any, options: RunOptions, state: snapshots.SolverState | None
-) -> LoaderConfig:
-    """Put the options into a net, and check that it goes with a snapshot.
+def prepare_net(net: Any, solver: Any, options: RunOptions, first_iteration: int) -> LoaderConfig:
+    """Put the options into a net.
 
     Args:
         net: The NetParameter, which is changed.
         solver: The SolverParameter.
         options: The options.
-        state: The solver state that the run goes on from; None for a fresh start.
+        first_iteration: The solver's iteration that the run begins or goes on with.
 
     Returns:
         The settings of the net's data layer.
 
     Raises:
-        UserError: The net has no data layer of ours, or the snapshot is of another net.
+        UserError: The net has no data layer of ours, or its settings do not go with the options.
     """
-    first_iteration = state.message.iter if state else 0
-    loader = _configure_data_layer(
-        net,
-        options,
-        net_name=solver.net,
-        seed=max(solver.random_seed, 0),
-        first_batch=first_iteration * solver.iter_size,
-    )
-    if options.only_stages:
-        _let_stages_alone_learn(net)
-    if state:
-        snapshots.check_net(state, net)
-    return loader
-
-
-def _configure_data_layer(
-    net: Any, options: RunOptions, *, net_name: str, seed: int, first_batch: int
-) -> LoaderConfig:
-    """Write the options into the `param_str` of the net's Python data layer, and return them."""
-    data_layer = require_data_layer(net, net_name)
+    data_layer = require_data_layer(net, solver.net)
     settings: dict[str, Any] = {
         "source": absolute_source(options.data),
-        "seed": seed,
-        "first_iteration": first_batch,
+        "seed": max(solver.random_seed, 0),
+        "first_iteration": first_iteration * solver.iter_size,
     }
     for name in ("batch_size", "input_size", "upright", "colours", "strong"):
         if getattr(options, name):
@@ -204,6 +183,8 @@ def _configure_data_layer(
         settings["workers"] = options.workers
     loader = dataclasses.replace(LoaderConfig.from_json(data_layer.param_str), **settings)
     data_layer.param_str = loader.to_json()
+    if options.only_stages:
+        _let_stages_alone_learn(net)
     return loader
 
 
