@@ -35,7 +35,16 @@ from mcc_caffe.data import sheet
 from mcc_caffe.data.batches import fill_sample
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
-from mcc_caffe.paper import GREY, IGNORE_LABEL, KEYPOINT_COUNT, PIXEL_SCALE, VARIANTS
+from mcc_caffe.paper import (
+    DATA_BLOB,
+    GREY,
+    HEATMAPS_BLOB,
+    IGNORE_LABEL,
+    KEYPOINT_COUNT,
+    MASK_LABEL_BLOB,
+    PIXEL_SCALE,
+    VARIANTS,
+)
 
 PANEL = 208  # pixels, side of each of the three images of what the net sees
 PANELS = (PANEL, 3 * PANEL + 2 * sheet.GAP)  # height and width of the three side by side
@@ -109,16 +118,15 @@ def draw_net_input(
         config: The data layer's configuration.
         rng: Draws the augmentation; None only letterboxes.
     """
-    data, mask_label, heatmaps = (
-        np.empty(shape[1:], np.float32) for shape in config.shapes().values()
-    )
-    fill_sample(config, sample, rng, data, mask_label, heatmaps)
-    image = np.rint(data * PIXEL_SCALE + GREY).astype(np.uint8).transpose(1, 2, 0)
+    arrays = {name: np.empty(shape[1:], np.float32) for name, shape in config.shapes().items()}
+    fill_sample(config, sample, rng, arrays)
+    heatmaps = arrays[HEATMAPS_BLOB]
+    image = np.rint(arrays[DATA_BLOB] * PIXEL_SCALE + GREY).astype(np.uint8).transpose(1, 2, 0)
     scale = PANEL / config.input_size
     image = cv2.resize(
         image, (PANEL, PANEL), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     )
-    label = cv2.resize(mask_label[0], (PANEL, PANEL), interpolation=cv2.INTER_NEAREST)
+    label = cv2.resize(arrays[MASK_LABEL_BLOB][0], (PANEL, PANEL), interpolation=cv2.INTER_NEAREST)
     has_mask = bool((label != IGNORE_LABEL).any())
     with_mask = draw_mask(image, label) if has_mask else sheet.empty_tile(PANEL, PANEL)
     heatmap_to_panel = compose(invert(to_cells()), resize_affine(scale, scale))

@@ -4,8 +4,8 @@
 
 The part after `synth:` is a query. It takes the options of `data_tools.synth` that say what is
 drawn, with its defaults (easy is 0 or 1), and split (Train). Image i of the set is image i + 1
-of `python -m data_tools.synth` with the same options. The loader's processes render; --workers
-says how many there are.
+of `python -m data_tools.synth` with the same options. Its keypoints are exact; label_joint.txt
+rounds them to whole pixels. The loader's processes render; --workers says how many there are.
 """
 
 from urllib.parse import parse_qsl
@@ -29,8 +29,6 @@ class LiveHands:
         split: "Train" or "Test".
         options: What the images show.
     """
-
-    endless = True
 
     def __init__(self, source: str):
         """Parse a source such as "synth:seed=0&size=224".
@@ -69,7 +67,7 @@ class LiveHands:
 
     def __getitem__(self, index: int) -> Sample:
         """Render one sample."""
-        rendering = render_image(self.split, int(index) + 1, self.options)
+        rendering = render_image(self.split, index + 1, self.options)
         keypoints, name = label_joints(rendering.truth), rendering.truth["image"]
         return Sample(
             f"{self.split}_{name}",

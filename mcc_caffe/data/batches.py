@@ -8,7 +8,7 @@ one would have seen. In each epoch the ranks take different samples and together
 import dataclasses
 import functools
 from collections.abc import Sized
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.sources import SampleSource
 from mcc_caffe.paper import DATA_BLOB, HEATMAPS_BLOB, IGNORE_LABEL, MASK_LABEL_BLOB, STRIDE
 
-Arrays = dict[str, np.ndarray]  # {blob: its values for a batch}, of `LoaderConfig.shapes`
+Arrays = dict[str, np.ndarray]  # {blob: its values}; `LoaderConfig.shapes` has those of a batch
 
 
 class Batch(NamedTuple):
@@ -94,9 +94,7 @@ def fill_sample(
     config: LoaderConfig,
     sample: Sample,
     rng: np.random.Generator | None,
-    data: np.ndarray,
-    mask_label: np.ndarray,
-    heatmaps: np.ndarray,
+    arrays: Arrays,
 ) -> None:
     """Augment one sample and write it into its part of a batch's arrays.
 
@@ -104,10 +102,9 @@ def fill_sample(
         config: The loader's settings.
         sample: The sample.
         rng: The source of randomness for the augmentation; None only letterboxes.
-        data: (3, m, m) float32, overwritten with the network's input.
-        mask_label: (1, m / 8, m / 8) float32, overwritten with the mask's label; it is IGNORE_LABEL
-            everywhere if the sample has no mask.
-        heatmaps: (22, m / 8, m / 8) float32, overwritten with the heatmaps to be learnt.
+        arrays: {blob: float32 array} with the shapes of `config.shapes()` without the first axis;
+            they are overwritten. The mask's label is IGNORE_LABEL everywhere if the sample has no
+            mask.
 
     Raises:
         SampleError: The image or the mask cannot be decoded, their sizes differ, or the keypoints
@@ -115,6 +112,7 @@ def fill_sample(
     """
     sample.check_keypoints()
     mask, size = sample.mask(), config.input_size
+    data = arrays[DATA_BLOB]
     augmentation = Augmentation() if rng is None else _draw_augmentation(config, sample, rng)
     image, image_to_input, reduction, image_size = _decode_image(sample, augmentation, size)
     if mask is not None:
@@ -133,10 +131,10 @@ def fill_sample(
     if rng is not None and is_strong:
         add_noise(data, rng)
         cover_parts(data, rng)
-    mask_label[0] = (
+    arrays[MASK_LABEL_BLOB][0] = (
         IGNORE_LABEL if mask is None else warp_mask(mask, image_to_input, size // STRIDE)
     )
-    heatmaps[:] = encode(
+    arrays[HEATMAPS_BLOB][:] = encode(
         warp_keypoints(sample.keypoints, image_to_input, size),
         size // STRIDE,
         config.sigma,
@@ -215,21 +213,15 @@ def fill_batch(
         The keys of the samples.
     """
     keys = []
-    count = None if samples.endless else len(cast(Sized, samples))
-    for position, index in enumerate(batch_indices(config, count, iteration, rank, rank_count)):
+    count = len(samples) if isinstance(samples, Sized) else None
+    indices = batch_indices(config, count, iteration, rank, rank_count).tolist()
+    for position, index in enumerate(indices):
         rng = (
             np.random.default_rng((config.seed, 1, iteration, rank, position))
             if config.augment
             else None
         )
         sample = samples[index]
-        fill_sample(
-            config,
-            sample,
-            rng,
-            arrays[DATA_BLOB][position],
-            arrays[MASK_LABEL_BLOB][position],
-            arrays[HEATMAPS_BLOB][position],
-        )
+        fill_sample(config, sample, rng, {name: array[position] for name, array in arrays.items()})
         keys.append(sample.key)
     return keys

@@ -253,10 +253,7 @@ class SampleSet:
     Attributes:
         folder: The set's folder.
         keys: The samples' names, in their order.
-        endless: False: the set has a length.
     """
-
-    endless = False
 
     def __init__(self, folder: str | Path):
         """Open a set.

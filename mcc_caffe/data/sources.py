@@ -1,6 +1,7 @@
 """Where a training takes its samples from: an LMDB set, hands rendered live, or a mixture."""
 
 import importlib
+from collections.abc import Sized
 from pathlib import Path
 from typing import Protocol
 
@@ -21,12 +22,8 @@ OPENERS = {LIVE: "data_tools.hands.live:LiveHands"}
 class SampleSource(Protocol):
     """Samples by their index.
 
-    Attributes:
-        endless: Whether there is a sample for every index from 0 on. Otherwise the source has a
-            length.
+    A source that has a length ends there. One that has none has a sample for every index from 0 on.
     """
-
-    endless: bool
 
     def __getitem__(self, index: int) -> Sample:
         """Return the sample of an index."""
@@ -129,15 +126,13 @@ def absolute_source(source: str) -> str:
 class Mixture:
     """An endless mixture of sources.
 
-    Sample i comes from a source that is drawn by the shares; of a set, every sample is equally
-    likely. The draw depends on the seed and on i, so that a resumed training sees the samples that
-    an uninterrupted one would have seen.
+    Sample i comes from a source that is drawn by the shares; of one with a length, every sample is
+    equally likely. The draw depends on the seed and on i, so that a resumed training sees the
+    samples that an uninterrupted one would have seen.
 
     Attributes:
         sources: The sources.
     """
-
-    endless = True
 
     def __init__(self, shares: dict[str, float], seed: int = 0):
         """Open the sources.
@@ -151,11 +146,10 @@ class Mixture:
         self._shares = np.array(list(shares.values()), float) / sum(shares.values())
 
     def __getitem__(self, index: int) -> Sample:
-        index = int(index)
         rng = np.random.default_rng((2, self._seed, index))
         source: SampleSource = self
         while isinstance(source, Mixture):  # a mixture may be one of the sources
             source = source.sources[rng.choice(len(source.sources), p=source._shares)]
-        if isinstance(source, SampleSet):
+        if isinstance(source, Sized):
             return source[int(rng.integers(len(source)))]
         return source[index]

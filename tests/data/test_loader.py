@@ -24,7 +24,14 @@ from mcc_caffe.data.batches import Batch, batch_indices, fill_sample
 from mcc_caffe.data.loader import Loader, lend_loader, take_loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.data.samples import Sample, SampleSet
-from mcc_caffe.paper import BACKGROUND_MAX, GREY, IGNORE_LABEL
+from mcc_caffe.paper import (
+    BACKGROUND_MAX,
+    DATA_BLOB,
+    GREY,
+    HEATMAPS_BLOB,
+    IGNORE_LABEL,
+    MASK_LABEL_BLOB,
+)
 from tests.support.commands import SIGNAL_AT_START, hear_a_hang_up, run_code
 from tests.support.hands import hand, keypoints_at, write_set, write_unchecked_set
 from tests.support.images import encoded
@@ -50,9 +57,9 @@ def copies(loader, count):
 
 def filled(setting, sample, seed):
     """Return the arrays of a sample: its input, the label of its mask and its heatmaps."""
-    arrays = [np.empty(shape[1:], np.float32) for shape in setting.shapes().values()]
-    fill_sample(setting, sample, np.random.default_rng(seed), *arrays)
-    return arrays
+    arrays = {name: np.empty(shape[1:], np.float32) for name, shape in setting.shapes().items()}
+    fill_sample(setting, sample, np.random.default_rng(seed), arrays)
+    return [arrays[name] for name in (DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB)]
 
 
 def assert_same(batches, expected_batches):

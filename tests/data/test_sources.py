@@ -61,6 +61,8 @@ def test_a_missing_source_of_a_mixture_is_named(drawn_set, tmp_path):
 def test_a_further_source_needs_its_line_in_the_table_of_openers_alone(monkeypatch):
     monkeypatch.setitem(OPENERS, "list:", "builtins:list")
     assert open_source("list:ab") == list("list:ab")
+    mixture = open_source("mix:list:ab*0.5")
+    assert {mixture[index] for index in range(100)} == set("list:ab")
     assert absolute_source("list:ab") == "list:ab"
     assert absolute_source("mix:list:ab*0.5+/set*0.5") == "mix:list:ab*0.5+/set*0.5"
     assert shorten_source("list:/a/b/c") == "list:/a/b/c"
@@ -77,7 +79,7 @@ def test_seed_and_index_decide_the_sample(mixture_name):
 def test_the_shares_hold_and_every_sample_comes(mixture_name, two_sets):
     """Of 2000 draws, three quarters come from the first set, within four standard deviations."""
     mixture = open_source(mixture_name)
-    assert isinstance(mixture, Mixture) and mixture.endless
+    assert isinstance(mixture, Mixture)
     keys = [mixture[index].key for index in range(2000)]
     of_train, of_validation = (
         {key.decode() for key in SampleSet(two_sets / split).keys}
