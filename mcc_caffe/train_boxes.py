@@ -43,15 +43,10 @@ from mcc_caffe.core.commands import (
 )
 from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import require_file, write_atomically
-from mcc_caffe.core.hand_boxes import BOXES_BLOB, covered_share
+from mcc_caffe.core.hand_boxes import BOX_BATCH_SIZE, BOXES_BLOB, covered_share
 from mcc_caffe.core.output_checks import check_output
 from mcc_caffe.inference.scene_files import Scene, read_scenes
-from mcc_caffe.training.box_head import (
-    BATCH_SIZE,
-    EPOCHS,
-    HeadTraining,
-    run_round,
-)
+from mcc_caffe.training.box_head import EPOCHS, HeadTraining, run_round
 from mcc_caffe.training.box_samples import LabelledImage
 
 _log = logging.getLogger(__name__)
@@ -156,7 +151,7 @@ def _run_rounds(
     options: argparse.Namespace, weights: Path, images: Sequence[LabelledImage]
 ) -> Iterator[dict[str, list[np.ndarray]]]:
     """Train the box head; yield its layers after each round."""
-    iterations = options.rounds * EPOCHS * options.samples // BATCH_SIZE
+    iterations = options.rounds * EPOCHS * options.samples // BOX_BATCH_SIZE
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         training = HeadTraining(weights, options.variant, Path(folder), iterations, options.lr)
@@ -181,8 +176,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
     require_caffe("training")
-    if options.samples % BATCH_SIZE:
-        raise UserError(f"--samples {options.samples}: give a multiple of {BATCH_SIZE}")
+    if options.samples % BOX_BATCH_SIZE:
+        raise UserError(f"--samples {options.samples}: give a multiple of {BOX_BATCH_SIZE}")
     weights = _find_weights(options)
     stored = packed_weights.read(weights)
     if options.average and BOXES_BLOB not in stored.layers:

@@ -7,18 +7,20 @@ import caffe
 from caffe import layers as L
 
 from mcc_caffe.core.hand_boxes import (
+    BOX_BATCH_SIZE,
     BOX_FEATURES_BLOB,
+    BOX_SAMPLE_SIZE,
     IN_HANDS_BLOB,
     IS_HAND_BLOB,
     SIDES_BLOB,
 )
 from mcc_caffe.data.loader_config import LoaderConfig
+from mcc_caffe.data_layer import TOPS
 from mcc_caffe.paper import (
     ABLATIONS,
     DATA_BLOB,
     HEATMAPS_BLOB,
     IMAGE_BLOB,
-    MASK_LABEL_BLOB,
     STRIDE,
     VARIANTS,
     WITHOUT_MASK,
@@ -41,9 +43,7 @@ def train_net(variant: Variant, without: str | None = None) -> str:
             full network.
     """
     net = caffe.NetSpec()
-    tops = [DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB]
-    if without == WITHOUT_MASK:
-        tops.remove(MASK_LABEL_BLOB)
+    tops = TOPS[2 if without == WITHOUT_MASK else 3]
     config = LoaderConfig.of(variant, SOURCE)
     data = L.Python(
         module="mcc_caffe.data_layer",
@@ -85,10 +85,10 @@ def deploy_boxes_net(variant: Variant) -> str:
 
 def train_boxes_net(variant: Variant) -> str:
     """Return the prototxt that trains the box head; the trunk, which stays, gives the features."""
-    cells = variant.input_size // STRIDE
+    cells = BOX_SAMPLE_SIZE // STRIDE
 
     def maps(channels: int) -> caffe.net_spec.Top:
-        return L.Input(shape=dict(dim=[1, channels, cells, cells]))
+        return L.Input(shape=dict(dim=[BOX_BATCH_SIZE, channels, cells, cells]))
 
     net = caffe.NetSpec()
     net[BOX_FEATURES_BLOB] = maps(variant.channels(512))

@@ -20,6 +20,7 @@ BOX_FEATURES_BLOB = "conv5_2"  # what the head sees: VGG-19's last features
 # the four sides, and the sides' distances. Then the losses of the middles and of the sides.
 IS_HAND_BLOB, IN_HANDS_BLOB, SIDES_BLOB = "is_hand", "in_hands", "sides"
 MIDDLE_LOSS_BLOB, SIDES_LOSS_BLOB = "loss_middle", "loss_sides"
+BOX_BATCH_SIZE, BOX_SAMPLE_SIZE = 8, 256  # of the train net: samples, the side of one in pixels
 DISTANCE_UNIT = 32.0  # pixels of the input
 SMALLEST_HAND, LARGEST_HAND = 24.0, 140.0  # longer side of a hand's box, pixels of the input
 # The middle is this share of the box's width and height. The rest of the box teaches nothing.

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from mcc_caffe.caffe_io.precision import choose_precision, nets_in
-from mcc_caffe.caffe_io.protobuf import messages, read_text, text_format
+from mcc_caffe.caffe_io.protobuf import messages, text_format
 from mcc_caffe.caffe_io.pycaffe import import_caffe
 from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.hand_boxes import (
+    BOX_BATCH_SIZE,
     BOX_FEATURES_BLOB,
+    BOX_SAMPLE_SIZE,
     BOXES_BLOB,
     IN_HANDS_BLOB,
     IS_HAND_BLOB,
@@ -23,11 +25,9 @@ from mcc_caffe.core.hand_boxes import (
     SIDES_LOSS_BLOB,
 )
 from mcc_caffe.core.shipped_files import require_shipped
-from mcc_caffe.paper import IMAGE_BLOB, STRIDE
+from mcc_caffe.paper import IMAGE_BLOB
 from mcc_caffe.training.box_samples import LabelledImage, draw_sample
 
-SAMPLE_SIZE = 256  # pixels, the side of a sample
-BATCH_SIZE = 8
 EPOCHS = 3  # of the head on the features of one round
 _FEATURES_LAYER = f"relu_{BOX_FEATURES_BLOB}"
 
@@ -46,7 +46,7 @@ class HeadTraining:
         Args:
             weights: Packed weights with the trunk and perhaps a head.
             variant: The name of the network's size.
-            folder: An empty folder for the solver's files.
+            folder: An empty folder for the solver's file.
             iterations: Of the solver; the rate falls to 0 in a line until then.
             lr: The rate at the start.
         """
@@ -57,18 +57,8 @@ class HeadTraining:
                 str(require_shipped(f"prototxt/{variant}/deploy_boxes.prototxt")), caffe.TEST
             )
         loaded = load_weights(self.trunk, weights, complete=False, variant=variant)
-        net = read_text("NetParameter", require_shipped(f"prototxt/{variant}/train_boxes.prototxt"))
-        for layer in net.layer:
-            if layer.type == "Input":
-                layer.input_param.shape[0].dim[:] = [
-                    BATCH_SIZE,
-                    layer.input_param.shape[0].dim[1],
-                    SAMPLE_SIZE // STRIDE,
-                    SAMPLE_SIZE // STRIDE,
-                ]
-        net_path, solver_path = folder / "net.prototxt", folder / "solver.prototxt"
         solver = messages().SolverParameter(
-            net=str(net_path),
+            net=str(require_shipped(f"prototxt/{variant}/train_boxes.prototxt")),
             type="Adam",
             base_lr=lr,
             lr_policy="poly",
@@ -80,8 +70,8 @@ class HeadTraining:
             random_seed=1,
             display=0,
         )
-        for path, message in ((net_path, net), (solver_path, solver)):
-            path.write_text(text_format.MessageToString(message))
+        solver_path = folder / "solver.prototxt"
+        solver_path.write_text(text_format.MessageToString(solver))
         with nets_in(precision):
             self.solver = caffe.get_solver(str(solver_path))
         if BOXES_BLOB in loaded:
@@ -123,9 +113,9 @@ def draw_round(
         {blob of the train net: float16 values of all samples}.
     """
     arrays: dict[str, np.ndarray] = {}
-    for first in progress_bar(range(0, count, BATCH_SIZE), desc="features", leave=False):
-        chosen = rng.integers(len(images), size=BATCH_SIZE)
-        samples = [draw_sample(images[index], SAMPLE_SIZE, rng) for index in chosen]
+    for first in progress_bar(range(0, count, BOX_BATCH_SIZE), desc="features", leave=False):
+        chosen = rng.integers(len(images), size=BOX_BATCH_SIZE)
+        samples = [draw_sample(images[index], BOX_SAMPLE_SIZE, rng) for index in chosen]
         is_hand = np.stack([sample.labels.is_hand for sample in samples])
         batch = {
             BOX_FEATURES_BLOB: training.features(np.stack([s.network_input for s in samples])),
@@ -136,7 +126,7 @@ def draw_round(
         for name, values in batch.items():
             if name not in arrays:
                 arrays[name] = np.empty((count, *values.shape[1:]), np.float16)
-            arrays[name][first : first + BATCH_SIZE] = values
+            arrays[name][first : first + BOX_BATCH_SIZE] = values
     return arrays
 
 
@@ -154,7 +144,7 @@ def run_round(
     arrays = draw_round(training, images, count, rng)
     losses = []
     order = np.concatenate([rng.permutation(count) for _ in range(EPOCHS)])
-    for batch in progress_bar(order.reshape(-1, BATCH_SIZE), desc="head", leave=False):
+    for batch in progress_bar(order.reshape(-1, BOX_BATCH_SIZE), desc="head", leave=False):
         losses.append(training.step({name: array[batch] for name, array in arrays.items()}))
     middle, sides = np.mean(losses, axis=0)
     return middle, sides
