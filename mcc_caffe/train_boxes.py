@@ -97,9 +97,7 @@ def read_images(scenes: Sequence[Scene]) -> list[LabelledImage]:
         image = scene.read_upright_image()
         height, width = image.shape[:2]
         image_ltrb = np.array([0, 0, width, height])
-        shows_pixels = np.array(
-            [covered_share(box, image_ltrb) > 0 for box in scene.boxes_ltrb], bool
-        )
+        shows_pixels = covered_share(scene.boxes_ltrb, image_ltrb) > 0
         images.append(LabelledImage(image, scene.boxes_ltrb[shows_pixels], scene.crowds_ltrb))
         passed_over += [
             f"{box.tolist()} of {scene.path}" for box in scene.boxes_xywh()[~shows_pixels]

@@ -139,7 +139,7 @@ def merge_boxes(cell_boxes: ScoredBoxes) -> ScoredBoxes:
     merged = []
     for index in np.argsort(-scores, kind="stable"):
         if is_unmerged[index]:
-            is_same = np.array([box_iou(boxes[index], box) > _MERGED_IOU for box in boxes])
+            is_same = box_iou(boxes[index], boxes) > _MERGED_IOU
             box = np.average(boxes[is_same], axis=0, weights=votes[is_same])
             merged.append((votes[is_same].sum(), scores[index], box))
             is_unmerged &= ~is_same
@@ -172,7 +172,7 @@ def are_of_same_hand(
     box: np.ndarray, other: np.ndarray, overlap: float, inside_other: float
 ) -> bool:
     """Tell whether two boxes overlap so much that they are of the same hand; see `nms_boxes`."""
-    return box_iou(box, other) > overlap or smaller_covered_share(box, other) > inside_other
+    return bool(box_iou(box, other) > overlap or smaller_covered_share(box, other) > inside_other)
 
 
 def box_areas(boxes: np.ndarray) -> np.ndarray:
@@ -180,29 +180,30 @@ def box_areas(boxes: np.ndarray) -> np.ndarray:
     return np.asarray((boxes[..., 2:] - boxes[..., :2]).prod(axis=-1))
 
 
-def box_iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the intersection over union of two boxes of left, top, right, bottom."""
+def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the intersection over union (...) of boxes (..., 4) of left, top, right, bottom."""
     intersection = _intersection(first, second)
-    union = _area(first) + _area(second) - intersection
-    return intersection / union if union > 0 else 0.0
+    return _share(intersection, box_areas(first) + box_areas(second) - intersection)
 
 
-def covered_share(box: np.ndarray, cover: np.ndarray) -> float:
-    """Return which share of `box`, the first of the two, lies in `cover`."""
-    area = _area(box)
-    return _intersection(box, cover) / area if area > 0 else 0.0
+def covered_share(boxes: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """Return which share (...) of `boxes` (..., 4), the first of the two, lies in `cover`."""
+    return _share(_intersection(boxes, cover), box_areas(boxes))
 
 
-def smaller_covered_share(first: np.ndarray, second: np.ndarray) -> float:
-    """Return which share of the smaller of two boxes lies in the larger one, in either order."""
-    smaller_area = min(_area(first), _area(second))
-    return _intersection(first, second) / smaller_area if smaller_area > 0 else 0.0
+def smaller_covered_share(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return which share (...) of the smaller of two boxes (..., 4) lies in the larger one."""
+    smaller_areas = np.minimum(box_areas(first), box_areas(second))
+    return _share(_intersection(first, second), smaller_areas)
 
 
-def _intersection(first: np.ndarray, second: np.ndarray) -> float:
-    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    return float(sides.clip(0).prod())
+def _intersection(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the areas (...) that two boxes (..., 4) share."""
+    left_top = np.maximum(first[..., :2], second[..., :2])
+    right_bottom = np.minimum(first[..., 2:], second[..., 2:])
+    return np.asarray((right_bottom - left_top).clip(0).prod(axis=-1))
 
 
-def _area(box: np.ndarray) -> float:
-    return float(box_areas(box))
+def _share(parts: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Return `parts` / `totals` (...), and 0 where a total is not above 0."""
+    return np.divide(parts, totals, out=np.zeros(parts.shape), where=totals > 0)

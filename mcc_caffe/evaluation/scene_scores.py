@@ -128,11 +128,9 @@ def match_hands(
     """
     is_detected, is_right = np.zeros(len(boxes), bool), np.zeros(len(detected_boxes), bool)
     for hand, box in enumerate(detected_boxes):
-        overlaps = [
-            -1.0 if taken else box_iou(box, other) for other, taken in zip(boxes, is_detected)
-        ]
-        if overlaps and max(overlaps) >= MATCH_IOU:
-            is_detected[int(np.argmax(overlaps))] = is_right[hand] = True
+        overlaps = np.where(is_detected, 0.0, box_iou(box, boxes))
+        if overlaps.max(initial=0.0) >= MATCH_IOU:
+            is_detected[overlaps.argmax()] = is_right[hand] = True
     return is_detected, is_right
 
 
@@ -149,8 +147,7 @@ def find_in_crowds(detected_boxes: Sequence[np.ndarray], crowds: np.ndarray) -> 
         (M,) bool.
     """
     return np.array(
-        [any(covered_share(box, crowd) >= MATCH_IOU for crowd in crowds) for box in detected_boxes],
-        bool,
+        [(covered_share(box, crowds) >= MATCH_IOU).any() for box in detected_boxes], bool
     )
 
 
@@ -178,7 +175,7 @@ def match_keypoints(
         boxes: (N, 4) of left, top, right, bottom around each hand of the scene.
         labels: (N, 21, 3) of x, y and v; a hand may have no labelled keypoint.
     """
-    has_labels = [bool((label[:, 2] > 0).any()) for label in labels]
+    has_labels = np.array([(label[:, 2] > 0).any() for label in labels], bool)
     areas = box_areas(boxes)
     is_right = np.zeros((len(OKS_THRESHOLDS), len(keypoints)), bool)
     is_counted = np.ones_like(is_right)
@@ -190,10 +187,8 @@ def match_keypoints(
                 for label, area, labelled in zip(labels, areas, has_labels)
             ]
         )
-        at_unlabelled = any(
-            not labelled and box_iou(enlarged_box(points), box) >= MATCH_IOU
-            for box, labelled in zip(boxes, has_labels)
-        )
+        overlaps_box = box_iou(enlarged_box(points), boxes) >= MATCH_IOU
+        at_unlabelled = (~has_labels & overlaps_box).any()
         for index, threshold in enumerate(OKS_THRESHOLDS):
             free = np.where(is_taken[index], 0.0, similarities)
             if free.max(initial=0.0) >= threshold:
@@ -201,7 +196,7 @@ def match_keypoints(
             else:
                 is_counted[index, hand] = not at_unlabelled
     has_keypoints = np.array([points.any() for points in keypoints], bool)
-    return KeypointMatches(is_right, is_counted, sum(has_labels), has_keypoints)
+    return KeypointMatches(is_right, is_counted, int(has_labels.sum()), has_keypoints)
 
 
 def complete_keypoints(keypoints: np.ndarray) -> np.ndarray:

@@ -224,7 +224,7 @@ def _show_same_hand(answer: LookAnswer, other: LookAnswer) -> bool:
 
 def _are_apart(box: np.ndarray | None, other: np.ndarray | None) -> bool:
     """Tell whether two boxes hardly meet; an answer without a box is nowhere apart."""
-    return box is not None and other is not None and box_iou(box, other) < _LEAST_OVERLAP
+    return box is not None and other is not None and bool(box_iou(box, other) < _LEAST_OVERLAP)
 
 
 def nms_answers_by_box(

@@ -33,6 +33,18 @@ def test_box_iou_is_the_share_of_the_union_that_both_cover():
     assert box_iou(np.zeros(4), np.zeros(4)) == 0
 
 
+def test_one_box_is_compared_with_many():
+    """Its right half, the square around it, its right neighbour, and a box without width."""
+    box = np.array([0, 0, 10, 10])
+    boxes = np.array([[5, 0, 10, 10], [-5, -5, 15, 15], [10, 0, 20, 10], [3, 3, 3, 3]])
+    assert box_iou(box, boxes).tolist() == [0.5, 0.25, 0, 0]
+    assert covered_share(boxes, box).tolist() == [1, 0.25, 0, 0]
+    assert covered_share(box, boxes).tolist() == [0.5, 1, 0, 0]
+    assert smaller_covered_share(box, boxes).tolist() == [1, 1, 0, 0]
+    assert box_iou(boxes[:, None], boxes).shape == (4, 4)
+    assert box_iou(box, boxes[:0]).shape == (0,)
+
+
 def test_the_smaller_box_is_covered_by_the_same_share_in_either_order():
     small, large = np.array([0, 0, 10, 10]), np.array([5, 0, 105, 10])
     assert smaller_covered_share(small, large) == 0.5
