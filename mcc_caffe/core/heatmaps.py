@@ -15,12 +15,6 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, to_cells
 from mcc_caffe.paper import BACKGROUND_INDEX, BACKGROUND_SUM, HEATMAP_COUNT, KEYPOINT_COUNT, STRIDE
 
-# Bicubic weights sum to 1, but some are negative: in one dimension at least -n in sum, in two
-# dimensions at least -2n(1+n). A pixel thus exceeds the highest cell by at most 2n(1+n) times the
-# range of the cells. In cv2, n = 0.75 / 4.
-_NEGATIVE = 0.75 / 4
-_OVERSHOOT = 2 * _NEGATIVE * (1 + _NEGATIVE)
-_ROUNDING = 1e-5  # the relative error of a float32 sum of 16 products, at most
 # What a cell and its neighbours along an axis count in a smoothed map: a cubic B-spline's weights.
 _SMOOTHING = np.array([1, 4, 1], np.float32) / 6
 
@@ -64,7 +58,7 @@ def encode(
     return maps
 
 
-def decode_smoothed(maps: np.ndarray, content: tuple[int, ...]) -> np.ndarray:
+def decode_smoothed(maps: np.ndarray, content: tuple[int, int, int, int]) -> np.ndarray:
     """Find the keypoints as `decode_levels` does, but in one input's maps, smoothed first.
 
     The net's answer in one cell can be too high or too low, which moves the maximum. Averaged with
@@ -73,7 +67,7 @@ def decode_smoothed(maps: np.ndarray, content: tuple[int, ...]) -> np.ndarray:
 
     Args:
         maps: (K + 1, S, S) float32.
-        content: (width, height, x, y) in pixels of the part of the input that holds the image.
+        content: x, y, width, height in pixels of the part of the input that holds the image.
 
     Returns:
         (K, 3) float64 of x, y in input pixels and confidence.
@@ -92,30 +86,31 @@ def decode_smoothed(maps: np.ndarray, content: tuple[int, ...]) -> np.ndarray:
     return keypoints
 
 
-def decode_levels(levels: np.ndarray, contents: Sequence[tuple[int, ...]]) -> LevelKeypoints:
+def decode_levels(
+    levels: np.ndarray, contents: Sequence[tuple[int, int, int, int]]
+) -> LevelKeypoints:
     """Decode each keypoint from the level where its maximum is highest.
 
     The maximum is that of the map, up-sampled by 8 bicubically (section 3.2). Where several maxima
-    are equal, the first level's counts, and in that level the first one in reading order. A map is
-    not up-sampled if none of its pixels can exceed a maximum that is already known; the result is
-    the same as if every map were.
+    are equal, the first level's counts, and in that level the first one in reading order.
 
     Args:
         levels: (L, K + 1, S, S) float32, the heatmaps of L inputs.
-        contents: For each input, (width, height) in pixels of the part of it, from its left-top
-            corner, that holds the image: only there a maximum counts. Or (width, height, x, y) of
-            a part whose left-top corner is at (x, y).
+        contents: For each input, x, y, width, height in pixels of the part of it that holds the
+            image: only there a maximum counts.
 
     Raises:
         UserError: The maps are not finite.
     """
     _require_finite(levels)
-    joints = levels[:, :KEYPOINT_COUNT]
-    bounds = _interpolation_bound(joints.min(axis=(2, 3)), joints.max(axis=(2, 3)))
-    keypoints, best_levels = np.empty((KEYPOINT_COUNT, 3)), np.empty(KEYPOINT_COUNT, int)
-    for k in range(KEYPOINT_COUNT):
-        best_levels[k], keypoints[k] = _find_best_peak(joints[:, k], contents, bounds[:, k])
-    return LevelKeypoints(keypoints, best_levels)
+    peaks = np.array(
+        [
+            [_find_peak(cells, *content) for cells in maps[:KEYPOINT_COUNT]]
+            for maps, content in zip(levels, contents)
+        ]
+    )
+    best_levels = peaks[..., 2].argmax(axis=0)  # of equal ones the first
+    return LevelKeypoints(peaks[best_levels, np.arange(KEYPOINT_COUNT)], best_levels)
 
 
 def _require_finite(maps: np.ndarray) -> None:
@@ -126,34 +121,8 @@ def _require_finite(maps: np.ndarray) -> None:
         )
 
 
-def _find_best_peak(
-    level_maps: np.ndarray, contents: Sequence[tuple[int, ...]], bounds: np.ndarray
-) -> tuple[int, tuple[int, int, float]]:
-    """Return the level that has a keypoint's highest peak, and x, y and value of the peak.
-
-    Args:
-        level_maps: (L, S, S), the keypoint's maps.
-        contents: As `decode_levels` takes them.
-        bounds: (L,), the most that a pixel of each map can reach.
-    """
-    best_level, best_peak = 0, (0, 0, -np.inf)
-    for level in np.argsort(-bounds, kind="stable").tolist():
-        if bounds[level] < best_peak[2]:
-            break
-        peak = _find_peak(level_maps[level], *contents[level])
-        if (peak[2], -level) > (best_peak[2], -best_level):
-            best_level, best_peak = level, peak
-    return best_level, best_peak
-
-
-def _interpolation_bound(lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
-    """Return the most that a pixel can reach between cells with values of `lowest` to `highest`."""
-    rounding = _ROUNDING * np.maximum(np.abs(highest), np.abs(lowest))
-    return highest + _OVERSHOOT * (highest - lowest) + rounding
-
-
 def _find_peak(
-    cells: np.ndarray, width: int, height: int, x: int = 0, y: int = 0
+    cells: np.ndarray, x: int, y: int, width: int, height: int
 ) -> tuple[int, int, float]:
     """Up-sample a map by 8; return x, y (pixels) and value of the maximum in a part of it."""
     pixels = cv2.resize(cells, None, fx=STRIDE, fy=STRIDE, interpolation=cv2.INTER_CUBIC)

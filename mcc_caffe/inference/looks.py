@@ -366,11 +366,11 @@ def square_window(box: np.ndarray, factor: float) -> np.ndarray:
 def _content(
     image_to_input: np.ndarray, image_size: tuple[int, int], size: int
 ) -> tuple[int, int, int, int]:
-    """Return width, height, x, y of the box around what an input shows of the image."""
+    """Return x, y, width, height of the box around what an input shows of the image."""
     width, height = image_size
     (box,) = apply_to_boxes(image_to_input, np.array([[0, 0, width - 1, height - 1]]))
     box = np.round(box, _DIGITS)
     first = np.ceil(box[:2]).clip(0, size - 1).astype(int)
     last = np.floor(box[2:]).clip(first, size - 1).astype(int)
     (x, y), (width, height) = first.tolist(), (last - first + 1).tolist()
-    return width, height, x, y
+    return x, y, width, height

@@ -148,13 +148,13 @@ class Pyramid:
         draw = octaves.network_input_of_part if self._is_large else octaves.network_input
         draw(self.image_to_input[level], self.size, out)
 
-    def contents(self) -> list[tuple[int, int]]:
-        """Return (width, height) of the part of each level's input that the window fills."""
+    def contents(self) -> list[tuple[int, int, int, int]]:
+        """Return x, y, width, height of the part of each level's input that the window fills."""
         last_pixels = [
             apply(image_to_input, window[:2] + window[2:] - 1)
             for image_to_input, window in zip(self.image_to_input, self.windows)
         ]
-        return [(int(np.floor(x)) + 1, int(np.floor(y)) + 1) for x, y in last_pixels]
+        return [(0, 0, int(np.floor(x)) + 1, int(np.floor(y)) + 1) for x, y in last_pixels]
 
 
 def window_map(window: np.ndarray, size: int) -> np.ndarray:

@@ -48,7 +48,8 @@ def test_one_level_is_a_plain_forward(weights, image):
     net.blobs["image"].data[0] = network_input(image, np.array([[tau, 0, 0], [0, tau, 0]]), SIZE)
     net.forward()
     maps = net.blobs["Mconv7_stage6"].data[0]
-    expected = decode_levels(maps[None], [(128, 85)]).keypoints  # the image's 300 x 200 at tau
+    content = 0, 0, 128, 85  # the image's 300 x 200 at tau
+    expected = decode_levels(maps[None], [content]).keypoints
     assert np.allclose(pose.keypoints[:, :2], expected[:, :2] / tau)
     assert np.allclose(pose.keypoints[:, 2], expected[:, 2], atol=1e-5)
     assert pose.levels == 1 and (pose.present == (pose.keypoints[:, 2] > 0.2)).all()

@@ -13,7 +13,7 @@ from mcc_caffe.core.geometry import (
     rotation_about_centre,
     to_cells,
 )
-from mcc_caffe.core.heatmaps import encode
+from mcc_caffe.core.heatmaps import decode_levels, encode
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.inference.pyramid import (
     MaskCells,
@@ -26,7 +26,6 @@ from mcc_caffe.paper import MINI, PAPER
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample
-from tests.support.heatmaps import decode_all_upsampled
 
 SIZE = MINI.input_size
 
@@ -44,32 +43,22 @@ def panels():
     return [demo[top : top + 240, left : left + 320] for top in (5, 300) for left in (5, 340, 675)]
 
 
-def test_keypoints_are_those_of_the_naive_way():
-    """The reference up-samples every map.
-
-    With the weights that ship: the panels of a hand in the whole pyramid, the other hand's and some
-    drawn hands in four levels, and more of these in a single pass. That decoding is right for any
-    maps, tests/core/test_heatmaps.py proves.
-    """
-    rng, predictor = np.random.default_rng(3), HandPredictor()
-    images = panels() + [
-        drawn_sample(rng, "x", *map(int, rng.integers(90, 700, 2))).image() for _ in range(18)
+@pytest.mark.parametrize("levels", ["paper", 4, 1])
+def test_keypoints_are_those_of_the_levels_mapped_back(levels):
+    """With the weights that ship; the pyramid's windows are those of the default seed."""
+    predictor, (image, *_) = HandPredictor(levels=levels), panels()
+    pose = predictor.predict(image)
+    windows = pyramid_windows(320, 240, np.random.default_rng(0), predictor.most_levels)
+    image_to_inputs = [window_map(window, predictor.input_size) for window in windows]
+    np.testing.assert_array_equal(pose.image_to_input, image_to_inputs)
+    contents = [
+        (0, 0, *np.floor(apply(image_to_input, window[:2] + window[2:] - 1)).astype(int) + 1)
+        for image_to_input, window in zip(image_to_inputs, windows)
     ]
-    for index, image in enumerate(images):
-        predictor.levels = "paper" if index < 3 else 4 if index < 9 else 1
-        pose = predictor.predict(image)
-        size, levels_rng = image.shape[1::-1], np.random.default_rng(0)
-        windows = pyramid_windows(*size, levels_rng, predictor.most_levels)
-        contents = [
-            np.floor(apply(image_to_input, window[:2] + window[2:] - 1)).astype(int) + 1
-            for image_to_input, window in zip(pose.image_to_input, windows)
-        ]
-        expected, levels = decode_all_upsampled(pose.level_heatmaps, contents)
-        for keypoint, level in zip(expected, levels):
-            keypoint[:2] = apply(
-                invert(window_map(windows[level], predictor.input_size)), keypoint[:2]
-            )
-        np.testing.assert_allclose(pose.keypoints, expected, rtol=0, atol=1e-9)
+    expected, best_levels = decode_levels(pose.level_heatmaps, contents)
+    for keypoint, level in zip(expected, best_levels):
+        keypoint[:2] = apply(invert(image_to_inputs[level]), keypoint[:2])
+    np.testing.assert_allclose(pose.keypoints, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +138,7 @@ def test_keypoints_of_a_large_image_stay_where_they_are():
         pose = predictor.predict(large)
         image_to_input = pose.image_to_input[0]
         heatmaps = predictor.engine(network_input(large, image_to_input, size)[None])[1]
-        plain, _ = decode_all_upsampled(
+        plain, _ = decode_levels(
             heatmaps,
             Pyramid(large, np.array([[0, 0, *large.shape[1::-1]]]), size).contents(),
         )
