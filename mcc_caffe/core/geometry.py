@@ -156,7 +156,7 @@ def warp(
     image: np.ndarray,
     affine: np.ndarray,
     size: int,
-    fill: float | Sequence[float],
+    fill: float,
     *,
     nearest: bool = False,
     reduction: int = 1,
@@ -188,20 +188,18 @@ def warp(
     if max(image.shape[:2]) > _LONGEST_SIDE:
         if nearest:
             return _take_nearest(image, affine, size, fill)
-        image, affine = _cut_to_square(image, affine, size)
+        image, affine = cut_to_square(image, affine, size)
     return cv2.warpAffine(
         image,
         affine,
         (size, size),
         flags=cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=fill if isinstance(fill, Sequence) else (fill,) * 4,
+        borderValue=(fill,) * 4,
     )
 
 
-def _take_nearest(
-    image: np.ndarray, affine: np.ndarray, size: int, fill: float | Sequence[float]
-) -> np.ndarray:
+def _take_nearest(image: np.ndarray, affine: np.ndarray, size: int, fill: float) -> np.ndarray:
     """Do what `warp` does with `nearest`, for an image of any size."""
     targets = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1)
     x, y = np.moveaxis(np.rint(apply(invert(affine), targets)).astype(int), -1, 0)
@@ -211,16 +209,17 @@ def _take_nearest(
     return result
 
 
-def _cut_to_square(
-    image: np.ndarray, affine: np.ndarray, size: int
+def cut_to_square(
+    image: np.ndarray, affine: np.ndarray, size: int, step: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut an image to what a square of the size shows, and a margin for the interpolation.
+    """Cut an image to what a square shows of it, and a margin for the interpolation.
 
     Args:
         image: HxW or HxWxC, of which at least one pixel stays.
-        affine: The affine map of image pixels to pixels of the square. It shrinks less than
-            2-fold, so that what stays is not much larger than the square.
+        affine: The affine map of image pixels to pixels of the square.
         size: The side of the square in pixels.
+        step: The part begins at a multiple of so many pixels, and ends at one or at the image's
+            edge. Where `warp` averages squares of this side, it averages the same ones.
 
     Returns:
         The part of the image, and the affine map of its pixels.
@@ -228,9 +227,10 @@ def _cut_to_square(
     last = size - 1
     corners = apply(invert(affine), [(0, 0), (last, 0), (0, last), (last, last)])
     sides = np.array(image.shape[1::-1])
-    first = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, sides - 1)
-    end = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 3, first + 1, sides)
-    (left, top), (right, bottom) = first.tolist(), end.tolist()
+    first = np.floor(corners.min(axis=0) / step - 2) * step
+    first = first.clip(0, (sides - 1) // step * step)
+    end = (np.ceil(corners.max(axis=0) / step + 3) * step).clip(first + 1, sides)
+    (left, top), (right, bottom) = first.astype(int).tolist(), end.astype(int).tolist()
     return image[top:bottom, left:right], compose(translation(left, top), affine)
 
 

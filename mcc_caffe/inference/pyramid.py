@@ -12,8 +12,8 @@ import numpy as np
 
 from mcc_caffe.core.geometry import (
     apply,
-    apply_to_boxes,
     compose,
+    cut_to_square,
     invert,
     letterbox_affine,
     resize_affine,
@@ -80,43 +80,27 @@ class Octaves:
     def network_input(self, image_to_input: np.ndarray, size: int, out: np.ndarray) -> None:
         """Write a network's input, from the image or from the octave that is fine enough.
 
+        Only the part of the octave that the input shows is touched.
+
         Args:
             image_to_input: The affine map (2, 3) of image pixels to input pixels.
             size: m, the side of the input in pixels.
             out: (3, m, m) float32.
         """
-        if self.halvings(shrink_factor(image_to_input)):
-            self.network_input_of_part(image_to_input, size, out)
-        else:
-            network_input(self.image, image_to_input, size, out)
-
-    def network_input_of_part(self, image_to_input: np.ndarray, size: int, out: np.ndarray) -> None:
-        """Do what `network_input` does, and touch only the part of the octave that is shown."""
         halvings = self.halvings(shrink_factor(image_to_input))
         to_octave = resize_affine(0.5**halvings, 0.5**halvings)
         octave_to_input = compose(invert(to_octave), image_to_input)
-        part, part_to_input = _crop(self.halved(halvings), octave_to_input, size)
+        step = max(int(shrink_factor(octave_to_input)), 1)  # `warp` averages squares of this side
+        part, part_to_input = cut_to_square(self.halved(halvings), octave_to_input, size, step)
         network_input(part, part_to_input, size, out)
-
-
-def _crop(
-    image: np.ndarray, image_to_input: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of an image that an input shows, and the affine map of that part."""
-    # `warp` averages squares of this side, so the part begins where a square begins.
-    shrink = max(int(shrink_factor(image_to_input)), 1)
-    (box,) = apply_to_boxes(invert(image_to_input), np.array([[-1, -1, size, size]]))
-    x, y = np.maximum(np.floor(box[:2]).astype(int) // shrink * shrink, 0).tolist()
-    right, bottom = (np.ceil(box[2:]).astype(int) // shrink * shrink + 2 * shrink).tolist()
-    return image[y:bottom, x:right], compose(translation(x, y), image_to_input)
 
 
 class Pyramid:
     """The windows of an image, made into network inputs of size x size pixels.
 
-    An image that is at least 8 times as fine as the first input is first averaged down to a half,
-    a quarter, and so on, once for all levels. A level's input is then made from the smallest of
-    these that is still 4 times as fine, and only the part that the window shows is touched.
+    An image that is at least 8 times as fine as an input is first averaged down to a half, a
+    quarter, and so on, once for all levels. The input is then made from the smallest of these that
+    is still 4 times as fine. Only the part that the window shows is touched.
 
     Attributes:
         windows: (L, 4) of x, y, width, height in image pixels.
@@ -135,7 +119,6 @@ class Pyramid:
         self.windows, self.size = windows, size
         self.image_to_input = np.stack([window_map(window, size) for window in windows])
         self._octaves = Octaves(image)
-        self._is_large = self._octaves.halvings(shrink_factor(self.image_to_input[0])) > 0
 
     def network_input(self, level: int, out: np.ndarray) -> None:
         """Write the level's input to `out`, as `augmentation.network_input` makes it.
@@ -144,9 +127,7 @@ class Pyramid:
             level: Index of the window.
             out: (3, size, size) float32.
         """
-        octaves = self._octaves
-        draw = octaves.network_input_of_part if self._is_large else octaves.network_input
-        draw(self.image_to_input[level], self.size, out)
+        self._octaves.network_input(self.image_to_input[level], self.size, out)
 
     def contents(self) -> list[tuple[int, int, int, int]]:
         """Return x, y, width, height of the part of each level's input that the window fills."""

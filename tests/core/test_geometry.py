@@ -11,6 +11,7 @@ from mcc_caffe.core.geometry import (
     apply_to_boxes,
     choose_reduction,
     compose,
+    cut_to_square,
     invert,
     letterbox_affine,
     lie_inside,
@@ -141,6 +142,37 @@ def test_warp_draws_a_part_of_an_image_of_80000_pixels(position, scale, nearest,
         image = np.ascontiguousarray(image.swapaxes(0, 1))
         to_square = compose(np.array([[0, 1.0, 0], [1.0, 0, 0]]), to_square)
     assert (warp(image, to_square, 40, 7, nearest=nearest) == expected).all()
+
+
+def test_an_image_is_cut_to_what_a_square_shows_and_a_margin():
+    """A square of 10 pixels at (30, 20): two steps are left before it, and three after it."""
+    image = np.arange(6000).reshape(60, 100)
+    to_square = translation(-30, -20)
+    part, part_to_square = cut_to_square(image, to_square, 10)
+    np.testing.assert_array_equal(part, image[18:32, 28:42])
+    np.testing.assert_array_equal(part_to_square, translation(-2, -2))
+    part, part_to_square = cut_to_square(image, to_square, 10, 4)
+    np.testing.assert_array_equal(part, image[12:44, 20:52])
+    np.testing.assert_array_equal(part_to_square, translation(-10, -8))
+
+
+@pytest.mark.parametrize("shrink", [0.7, 1.3, 2.5, 3.2, 4, 5.9])
+@pytest.mark.parametrize("degrees", [0, 90, 17, -140])
+def test_a_part_is_warped_as_all_of_the_image(shrink, degrees):
+    """Squares inside, at the edges and outside of an image whose sides 1 to 5 divide."""
+    width, height = 420, 360
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    for x, y in [(200, 180), (0, 0), (420, 200), (30, 355), (-2000, 100), (3000, 3000)]:
+        to_square = compose(
+            translation(-x, -y),
+            rotation(degrees),
+            resize_affine(1 / shrink, 1 / shrink),
+            translation(20.3, 19.9),
+        )
+        part, part_to_square = cut_to_square(image, to_square, 40, max(int(shrink), 1))
+        assert part.size and max(part.shape) <= 1.5 * 40 * shrink + 6 * shrink
+        expected = warp(image, to_square, 40, 7)
+        np.testing.assert_array_equal(warp(part, part_to_square, 40, 7), expected)
 
 
 @pytest.mark.parametrize("nearest", [False, True])
