@@ -121,7 +121,9 @@ class HandTracker:
 
         Raises:
             UserError: The array is no such image, the time is no finite number or earlier than that
-                of the frame before, or an option of the predictor was changed to a wrong value.
+                of the frame before, an option of the predictor was changed to a wrong value, the
+                net's heatmaps are not finite, or the weights file was changed before the first
+                search.
         """
         check_image(image)
         check_finite("time", time)

@@ -227,7 +227,8 @@ class HandPredictor:
             image: HxWx3 uint8 BGR of any size.
 
         Raises:
-            UserError: The array is no such image, or an option was changed to a wrong value.
+            UserError: The array is no such image, an option was changed to a wrong value, the net's
+                heatmaps are not finite, or the weights file was changed before the first search.
         """
         check_image(image)
         with self.lock:
@@ -280,10 +281,10 @@ class HandPredictor:
         Raises:
             UserError: The array is no image, a box has no finite width and height above 0 or lies
                 outside of the image, `max_hands` is below 1, `score_threshold` is no finite number,
-                the net has no pose stage, or an option was changed to a wrong value.
+                the net has no pose stage, an option was changed to a wrong value, the net's
+                heatmaps are not finite, or the weights file was changed before the first search.
         """
         check_image(image)
-        self.check_options()
         check_finite("score_threshold", score_threshold)
         self.require_pose()
         if not (max_hands is None or _is_integer(max_hands, least=1)):
@@ -291,6 +292,7 @@ class HandPredictor:
                 f"max_hands={max_hands!r}: give a whole number above 0, or None for no limit"
             )
         with self.lock:
+            self.check_options()
             network = self.open_network()
             looker = Looker(image, self.input_size, network)
             if boxes is None:

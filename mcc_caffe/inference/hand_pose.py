@@ -33,17 +33,17 @@ class HandPose:
 
     Attributes:
         keypoints: (21, 3) float64 of x, y in image pixels and confidence. The confidence is the
-            value of the keypoint's heatmap there, about 0 to 1.
+            height of the keypoint's heatmap, about 0 to 1.
         present: (21,) bool, whether the confidence is above the predictor's threshold, in an image
             that shows a hand by `shows_hand` (`inference.presence`).
         image_size: (W, H), pixels.
         input_size: m, the side of the network's input in pixels; S = m / 8.
-        masks: The masks to draw: the first level's, or those of the looks that agree, the best
-            look's first.
-        level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels as the net gives them:
-            21 keypoints and the background.
+        masks: The masks to draw: the first level's, or those of the looks that agree, first that
+            of the look that decided.
+        level_heatmaps: (L, 22, S, S) float32, the heatmaps of all levels, or of the look that
+            decided, as the net gives them: 21 keypoints and the background.
         image_to_input: (L, 2, 3) float64, each level's affine map of image pixels to pixels of its
-            m x m input. Where several looks were taken, it is the most confident look's, which may
+            m x m input. Where looks gave the answer, it is that of the look that decided, which may
             turn and mirror.
         timings: Seconds. "network" is the time in the net, "total" that of the call to `predict`.
         detected_box: (4,) of left, top, right, bottom in pixels, where a search found the hand;
@@ -96,10 +96,11 @@ class HandPose:
 
     @cached_property
     def heatmaps(self) -> np.ndarray | None:
-        """The maximum of the heatmaps over the pyramid, (22, m, m) float32 (section 3.3).
+        """The heatmaps, (22, m, m) float32, whose frame `frame_to_image` maps to the image.
 
-        The background's map is the minimum instead. The frame is the first level's input, the
-        letterboxed image; `frame_to_image` maps it to the image.
+        They are those of the look that decided, which may show a part of the image, turned or
+        mirrored. Of a pyramid they are the maximum over its levels, and for the background the
+        minimum (section 3.3); the frame is then the letterboxed image.
         """
         if self.level_heatmaps is None:
             return None

@@ -6,8 +6,8 @@ look = upright_look(answer.keypoints, SECOND_LOOK_FACTOR, looker.image_size)
 answer = fuse_answers(looker.look([look, look.mirror(width)]))
 
 A look at a square around the hand shows it larger than the first pass over the whole image did, and
-upright. The mean confidence of its keypoints says how sure the net is of it. The answer of several
-looks is the most confident one's, with each keypoint averaged over the looks that agree on it.
+upright. The mean confidence of its keypoints says how sure the net is of it. One of several looks
+decides; each keypoint of the answer is averaged over the looks that agree with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -106,8 +106,8 @@ class LookAnswer(NamedTuple):
         keypoints: (21, 3) float64 of x, y in pixels of the image and confidence.
         masks: The mask of the look, and of those that agree with it; () without a mask head.
         heatmaps: (22, S, S) float32.
-        image_to_input: (2, 3) float64, the affine map of image pixels to pixels of the input. In
-            a mirrored look, x grows to the left.
+        image_to_input: (2, 3) float64, the affine map of image pixels to pixels of the input. It
+            mirrors where the look does.
         box: (4,) of left, top, right, bottom in pixels of the image, where a search found the hand;
             None where nothing but the keypoints says where it is.
     """

@@ -21,7 +21,7 @@ class NetworkInfo(NamedTuple):
 
     Attributes:
         weights: As `weights.describe` returns them.
-        engine: The engine's name.
+        engine: What reports call the engine.
     """
 
     weights: dict[str, Any]

@@ -58,10 +58,10 @@ class KeypointFilter:
         Returns:
             (21, 2) float64.
         """
-        # After an endless step the filter returns a position as it is. So the first frame needs no
-        # rule of its own, except that nothing has moved.
+        # After an endless step the filter returns a position as it is, and nothing has moved. So
+        # the first frame needs no rule of its own.
         steps = np.maximum(time - self._times, _SHORTEST_STEP)
-        velocity = np.where(np.isinf(steps), 0, (points - self._raw) / side / steps)
+        velocity = (points - self._raw) / side / steps
         velocity_weights = _weights(self.parameters.derivative_cutoff, steps)
         new_velocity = self._velocity + velocity_weights * (velocity - self._velocity)
         speeds = np.linalg.norm(new_velocity, axis=1, keepdims=True)
@@ -73,7 +73,7 @@ class KeypointFilter:
         self._raw = np.where(rows, points, self._raw)
         self._velocity = np.where(rows, new_velocity, self._velocity)
         self._smooth = np.where(rows, new_smooth, self._smooth)
-        return np.where(rows, new_smooth, points).astype(np.float64)
+        return np.where(rows, new_smooth, points)
 
 
 def _weights(cutoffs: np.ndarray | float, steps: np.ndarray) -> np.ndarray:

@@ -71,7 +71,9 @@ class Track:
         velocity: (2,) pixels a second.
         least_score: The lowest score at which a look's answer is still taken for this hand.
         is_missing: Whether the hand was not seen in the last frame.
-        best_score: The best score of late; an older one counts for less.
+        best_score: The best score of late; an older one counts for less. It starts at 0, not at the
+            search's score: the first look after it sets the velocity even where it is less sure.
+            Otherwise a hand that moves would be expected too far back.
     """
 
     id: int
@@ -114,7 +116,7 @@ class Track:
     def update(self, sighting: Sighting, time: float) -> None:
         """Update position, time and velocity from a new sighting."""
         step = time - self.time
-        if step > 0:  # a second sighting in one frame, or a stream whose times do not grow
+        if step > 0:  # not at a second sighting in one frame, nor where times stand still
             best_score = self.best_score * np.exp(-step / _BEST_SCORE_SECONDS)
             if sighting.score >= _SURE_SHARE * best_score:
                 before, now = self.sighting.keypoints, sighting.keypoints
@@ -164,7 +166,7 @@ class Tracks:
         Args:
             time: When the frame is shown, in seconds.
             look: Looks where hands should be, at each of the (21, 3) keypoints of x, y in pixels
-                and confidence, if there are any, and returns what it sees there.
+                and confidence, and returns a sighting for each, in their order, or none at all.
             search: Searches all of the frame for what surely is a hand. It gets the boxes of the
                 hands that are surely there.
 

@@ -123,7 +123,7 @@ def video_encoder(
     rate = Fraction(min(max(fps, 1e-3), 1000.0)).limit_denominator(1001)
     is_bounded = 0 < seconds * ticks < _MOST_TICKS
     codec_options = _CODEC_OPTIONS if is_bounded else _CODEC_OPTIONS | _NO_REORDERING
-    stream = container.add_stream(_CODEC, rate=rate or 1, options=codec_options)
+    stream = container.add_stream(_CODEC, rate=rate, options=codec_options)
     assert isinstance(stream, av.VideoStream)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.codec_context.time_base = Fraction(1, ticks)

@@ -5,6 +5,7 @@ import pickle
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from fractions import Fraction
 
 import cv2
@@ -386,3 +387,16 @@ def test_without_weights_those_of_the_package_are_taken(image):
         UserError, match="no weights of the variant paper come with the package: give a caffemodel"
     ):
         HandPredictor(variant="paper")
+
+
+def test_options_are_checked_when_it_is_the_calls_turn(image):
+    """Another thread holds the lock, and changes an option before it lets it go."""
+    predictor = HandPredictor(batch=1)
+    with ThreadPoolExecutor(1) as executor:
+        with predictor.lock:
+            predictor.batch = 0
+            hands = executor.submit(predictor.predict_all, image, [[8, 8, 40, 40]])
+            with pytest.raises(FutureTimeoutError):
+                hands.result(timeout=0.5)
+            predictor.batch = 1
+        assert len(hands.result()) == 1

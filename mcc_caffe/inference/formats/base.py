@@ -62,7 +62,8 @@ class ImageRecord(NamedTuple):
         source: Path of the image or video, as the user gave it.
         width: The upright image's width in pixels.
         height: Its height in pixels.
-        hands: The most confident first or, with the user's boxes, in the order of the boxes.
+        hands: The most confident first or, with the user's boxes, in the order of the boxes; a
+            frame's by their numbers.
         frame: The frame's number from 0; None for an image.
         time: When the frame is shown, in seconds from the start; None for an image.
     """
