@@ -97,7 +97,8 @@ def _provide(gpu: int | None, jobs: int) -> None:
     cache, importable = locate.cache_folder(), locate.importable_folder()
     # A build of ours may lie in the cache that XDG_CACHE_HOME named before.
     is_own_build = importable is not None and (
-        cache.resolve() in importable.resolve().parents or locate.is_linked_build(importable)
+        Path(os.path.realpath(cache)) in Path(os.path.realpath(importable)).parents
+        or locate.is_linked_build(importable)
     )
     if named_prefix:
         folder = locate.python_folder(Path(named_prefix))
@@ -118,7 +119,7 @@ def _link(folder: Path, tree: Path | None = None) -> None:
     """Make this interpreter import caffe from a folder, and check that it does."""
     locate.link(folder, tree)
     taken = check.imported_folder()
-    if taken is None or taken.resolve() != folder.resolve():
+    if taken is None or os.path.realpath(taken) != os.path.realpath(folder):
         raise _hidden(folder, taken)
 
 
@@ -184,7 +185,7 @@ def _from_cache(
     # finished build.
     locate.check_linkable(prefix / "python", root)
     earlier = locate.folder_before_link()
-    if earlier and earlier.resolve() != (prefix / "python").resolve():
+    if earlier and os.path.realpath(earlier) != os.path.realpath(prefix / "python"):
         raise _hidden(prefix / "python", earlier)
     if toolkit:
         cuda.provide(toolkit)

@@ -87,7 +87,7 @@ def find_toolkit(cache: Path) -> Toolkit:
     top = re.search(
         r"^#\$ TOP=(.+)$", _run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]).stderr, re.M
     )
-    root = os.path.realpath(top[1]) if top else str(Path(nvcc).resolve().parents[1])
+    root = os.path.realpath(top[1]) if top else str(Path(os.path.realpath(nvcc)).parents[1])
     known = re.findall(r"compute_(\d+)\b", _run([nvcc, "--list-gpu-arch"]).stdout)
     architectures = choose_architectures(os.environ.get("CUDA_ARCH"), _cards(), known, version)
     host_name = os.environ.get("CUDAHOSTCXX") or "c++"

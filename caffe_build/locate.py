@@ -76,10 +76,10 @@ def folder_before_link() -> Path | None:
     importable = importable_folder()
     if importable is None or importable == linked_folder():
         return None
-    path = [Path(entry).resolve() for entry in sys.path]
-    packages = link_path().parent.resolve()
+    path = [os.path.realpath(entry) for entry in sys.path]
+    packages = os.path.realpath(link_path().parent)
     before = path[: path.index(packages) + 1] if packages in path else path
-    return importable if importable.resolve() in before else None
+    return importable if os.path.realpath(importable) in before else None
 
 
 def prefix_of(python_folder: Path) -> Path:

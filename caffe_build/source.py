@@ -205,8 +205,8 @@ def choose_source(tree: str | None) -> Package | Tree:
 
 def _leads_back(link: Path) -> bool:
     """Return whether a link leads to a folder that the path to the link goes through."""
-    target = link.resolve()
-    return any(parent.resolve().is_relative_to(target) for parent in link.parents)
+    target = os.path.realpath(link)
+    return any(Path(os.path.realpath(parent)).is_relative_to(target) for parent in link.parents)
 
 
 def _fail(error: OSError) -> None:

@@ -10,6 +10,7 @@ pages are FILE-1.png, FILE-2.png and so on. Further pages of an earlier call are
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -95,7 +96,8 @@ def _check_out(options: argparse.Namespace) -> None:
     """Raise UserError where --out is no PNG, or where the pages would replace other files."""
     if options.out.suffix != ".png":
         raise UserError(f"--out {options.out}: give a name that ends in .png")
-    if options.out.exists() and options.set.resolve() in options.out.resolve().parents:
+    real_out = Path(os.path.realpath(options.out))
+    if options.out.exists() and Path(os.path.realpath(options.set)) in real_out.parents:
         raise UserError(f"--out {options.out} is a file of the data set: give another name")
     largest_tile = sheet.captioned(sheet.empty_tile(*PANELS), lines=CAPTION_LINES)
     sheet.check_pages(options.out, largest_tile, options.n)

@@ -17,6 +17,7 @@ on where it was, more photographs can be added, and labels that you have correct
 import argparse
 import hashlib
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -133,8 +134,8 @@ def find_photographs(patterns: Iterable[str], out: Path) -> tuple[list[Path], Pa
     files, passed_over = find_files(patterns)
     photographs = []
     for file in files:
-        folders = file.path.resolve().parents
-        if out.resolve() in folders:
+        folders = Path(os.path.realpath(file.path)).parents
+        if Path(os.path.realpath(out)) in folders:
             passed_over.add("crops of the data set itself", file.path.name)
         elif any(map(is_taught, folders)):
             passed_over.add("crops of a taught set", file.path.name)

@@ -455,8 +455,9 @@ def check_out(out: pathlib.Path, model_specs: Sequence[ModelSpec]) -> None:
         model_spec.weights if isinstance(model_spec, NetModelSpec) else model_spec.path
         for model_spec in model_specs
     ]
+    real_out = pathlib.Path(os.path.realpath(out))
     for path in inputs:
-        if path.is_dir() and path.resolve() in (out.resolve(), *out.resolve().parents):
+        if path.is_dir() and real_out.is_relative_to(os.path.realpath(path)):
             raise UserError(
                 f"--out {out} lies in {path}, of which all files are read as predictions: give "
                 "another folder"

@@ -20,6 +20,7 @@ import argparse
 import datetime
 import json
 import logging
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -162,7 +163,7 @@ def make_metadata(
             "only those of prototxt/ are packed, whose names begin with MCC_"
         )
     net_name, variant = net_match.groups()
-    names = (path.stem, path.resolve().stem)  # a link may have any name
+    names = (path.stem, pathlib.Path(os.path.realpath(path)).stem)  # a link may have any name
     iteration_matches = (re.search(r"_iter_(\d+)$", name) for name in names)
     iteration_match = next(filter(None, iteration_matches), None)
     metadata = {

@@ -10,6 +10,7 @@ twice. A sample is therefore the crop that Simon et al. train and test on: a squ
 2.2 times the longer side of the keypoints' box.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ class CmuEntry(Entry):
 def find_splits(root: Path) -> list[str]:
     """Return the splits in `root`, or its own name where it is the folder of one split."""
     if any(path.with_suffix(".jpg").is_file() for path in root.glob("*.json")):
-        return [root.resolve().name]
+        return [os.path.basename(os.path.realpath(root))]
     return [split for split in SPLITS if (root / split).is_dir()]
 
 

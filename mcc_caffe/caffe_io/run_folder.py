@@ -10,6 +10,7 @@ snapshots/                         weights and solver states (`mcc_caffe.caffe_i
 
 import functools
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def run_net_path(snapshot: str | Path) -> Path:
     A link that lies in no run belongs to the run of the snapshot that it points to.
     """
     as_given = Path(snapshot).absolute().parent.parent / NET_FILE
-    return as_given if as_given.is_file() else Path(snapshot).resolve().parent.parent / NET_FILE
+    real_path = Path(os.path.realpath(snapshot))
+    return as_given if as_given.is_file() else real_path.parent.parent / NET_FILE
 
 
 def find_data_layer(net: Any) -> Any | None:

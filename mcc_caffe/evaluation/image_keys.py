@@ -127,12 +127,12 @@ def select_images_of_set(set_path: Path, images: Iterable[ReadImage]) -> list[Re
             the folder that this is in, as where a COCO file lies in `annotations`.
         images: The images.
     """
-    folder = set_path.resolve()
+    folder = Path(os.path.realpath(set_path))
     for root in [folder] if folder.is_dir() else folder.parents[:2]:
         selected = [
             image
             for image in images
-            if os.path.isfile(image.name) and root in Path(image.name).resolve().parents
+            if os.path.isfile(image.name) and root in Path(os.path.realpath(image.name)).parents
         ]
         if selected:
             return selected

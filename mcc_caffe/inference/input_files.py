@@ -122,7 +122,8 @@ def find_files(patterns: Iterable[str]) -> InputFiles:
         passed_over_of_pattern = PassedOver()  # its error says these alone
         root, files = _find_files_of_pattern(pattern, passed_over_of_pattern)
         passed_over.merge(passed_over_of_pattern)
-        real_folders = {folder: folder.resolve() for folder in {file.parent for file in files}}
+        folders = {file.parent for file in files}
+        real_folders = {folder: Path(os.path.realpath(folder)) for folder in folders}
         for file in files:
             real_path = real_folders[file.parent] / file.name
             if real_path not in input_files:

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def resume_state(resume: str | None, folder: Path) -> snapshots.SolverState | No
     own_folder = folder / SNAPSHOTS
     newest = snapshots.newest(own_folder)
     state = None if resume in (None, "auto") else snapshots.read_state(resume)
-    if state and state.path.parent.resolve() == own_folder.resolve():
+    if state and os.path.realpath(state.path.parent) == os.path.realpath(own_folder):
         if newest and newest.message.iter > state.message.iter:
             raise UserError(
                 f"{folder} has later snapshots than {resume}, up to {newest.path.name}, from which "

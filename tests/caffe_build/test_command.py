@@ -159,8 +159,10 @@ def test_what_would_hide_a_build_is_named_before_it_is_built(name, tmp_path, caf
     module = tmp_path / "modules" / name
     module.parent.mkdir(parents=True)
     module.touch()
-    variables = {"CAFFE_SOURCE": caffe_like_tree, "PYTHONPATH": tmp_path / "modules"}
-    variables["XDG_CACHE_HOME"] = tmp_path / "cache"
+    link_to_itself = tmp_path / "loop"
+    link_to_itself.symlink_to("loop")  # which nothing is found through
+    variables = {"CAFFE_SOURCE": caffe_like_tree, "XDG_CACHE_HOME": tmp_path / "cache"}
+    variables["PYTHONPATH"] = f"{link_to_itself}{os.pathsep}{tmp_path / 'modules'}"
     answer = run("caffe_build", env=environment(**{k: str(v) for k, v in variables.items()}))
     line = refusal(answer, PrefixError.code)
     assert f"`import caffe` takes {tmp_path / 'modules'}: take that out" in line

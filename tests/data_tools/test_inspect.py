@@ -189,6 +189,14 @@ def test_an_unusable_sample_is_a_grey_tile_with_the_reason(tmp_path):
     assert (second[:180] != EMPTY).any(axis=2).mean() > 0.9
 
 
+def test_a_set_that_is_a_link_to_itself_gives_one_line(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    sheet = tmp_path / "sheet.png"
+    sheet.write_bytes(encoded(np.zeros((9, 9, 3), np.uint8)))
+    done = run("data_tools.inspect", tmp_path / "loop", "--out", sheet)
+    assert "is no sheet" in refusal(done)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -1,5 +1,6 @@
 """What every engine offers: a batch of network inputs goes in, the net's maps come out."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -66,10 +67,10 @@ def title_of(engine: Engine) -> str:
 
 def is_shipped(prototxt: str | Path) -> bool:
     """Tell whether a deploy net is one that comes with the project, not one of the user's own."""
-    path = Path(prototxt).resolve()
-    return path.name.startswith("deploy") and any(
-        path.parent == require_shipped(f"prototxt/{variant}/deploy.prototxt").resolve().parent
-        for variant in VARIANTS
+    folder, name = os.path.split(os.path.realpath(prototxt))
+    nets = (require_shipped(f"prototxt/{variant}/deploy.prototxt") for variant in VARIANTS)
+    return name.startswith("deploy") and any(
+        folder == os.path.dirname(os.path.realpath(net)) for net in nets
     )
 
 

@@ -52,7 +52,8 @@ class CaffeEngine:
             variant = find_variant(as_text(read_deploy_net(prototxt).name))
             try_build(DEPLOY, Path(prototxt), str(prototxt))
         else:
-            variant = Path(prototxt).resolve().parent.name  # to parse the file would take 30 ms
+            # To parse the file would take 30 ms.
+            variant = Path(os.path.realpath(prototxt)).parent.name
         self._gpu = gpu
         select_device(gpu)
         caffe = import_caffe()
