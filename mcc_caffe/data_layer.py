@@ -19,11 +19,9 @@ from mcc_caffe.data.loader import Loader, take_loader
 from mcc_caffe.data.loader_config import LoaderConfig, LoaderError
 from mcc_caffe.paper import DATA_BLOB, HEATMAPS_BLOB, MASK_LABEL_BLOB
 
-# {number of tops: the blobs that they are}
-TOPS = {
-    3: (DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB),
-    2: (DATA_BLOB, HEATMAPS_BLOB),
-}
+TOPS = (DATA_BLOB, MASK_LABEL_BLOB, HEATMAPS_BLOB)
+TOPS_WITHOUT_MASK = (DATA_BLOB, HEATMAPS_BLOB)
+_TOPS_BY_COUNT = {len(tops): tops for tops in (TOPS, TOPS_WITHOUT_MASK)}
 
 
 class HandDataLayer(caffe.Layer):
@@ -31,7 +29,7 @@ class HandDataLayer(caffe.Layer):
 
     def setup(self, bottom: Any, top: Any) -> None:
         """Read `param_str`, then take the loader that `lend_loader` kept for it, or start one."""
-        if len(top) not in TOPS or len(bottom):
+        if len(top) not in _TOPS_BY_COUNT or len(bottom):
             raise LoaderError(
                 f"HandDataLayer has {len(bottom)} bottoms and {len(top)} tops; "
                 "it needs none and 2 or 3"
@@ -41,7 +39,7 @@ class HandDataLayer(caffe.Layer):
             config, caffe.solver_rank(), caffe.solver_count()
         )
         # Caffe's vector of blobs can only be indexed, not iterated over.
-        for index, name in enumerate(TOPS[len(top)]):
+        for index, name in enumerate(_TOPS_BY_COUNT[len(top)]):
             top[index].reshape(*config.shapes()[name])
 
     def reshape(self, bottom: Any, top: Any) -> None:
@@ -50,7 +48,7 @@ class HandDataLayer(caffe.Layer):
     def forward(self, bottom: Any, top: Any) -> None:
         """Copy the next batch into the tops."""
         arrays = self.loader.next_batch().arrays
-        for index, name in enumerate(TOPS[len(top)]):
+        for index, name in enumerate(_TOPS_BY_COUNT[len(top)]):
             top[index].data[...] = arrays[name]
 
     def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:

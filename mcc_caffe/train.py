@@ -196,7 +196,7 @@ def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="in half of the samples, turn the image first so that the hand points up, as it does "
         "in second looks, and images without a hand into any of four directions; only with "
-        "--windows",
+        "windows, the net's or by --windows (default: the net's)",
     )
     add(
         "--colours",
@@ -209,7 +209,7 @@ def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="in half of the samples, also stretch and turn the hand, cover parts of the image, "
         "and draw colours and sharpness from wider ranges, with noise: for photographs that are "
-        "few or much alike",
+        "few or much alike (default: the net's)",
     )
     add(
         "--no-augmentation",
@@ -253,8 +253,6 @@ def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
             "--windows, --upright, --colours and --strong are augmentation: leave them or "
             "--no-augmentation out"
         )
-    if options.upright and not options.windows:
-        parser.error("--upright turns windows: give --windows too")
     if options.weights and options.resume not in (None, "auto"):
         parser.error("--resume FILE goes on with the weights beside it: leave --weights out")
     if options.only_stages and options.without == "pose":

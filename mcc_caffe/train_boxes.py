@@ -21,7 +21,6 @@ last complete round, and a warning says so. Without a complete round, or where t
 
 import argparse
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -151,23 +150,22 @@ def _run_rounds(
     """Train the box head; yield its layers after each round."""
     iterations = options.rounds * EPOCHS * options.samples // BOX_BATCH_SIZE
     rng = np.random.default_rng(options.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        training = HeadTraining(weights, options.variant, Path(folder), iterations, options.lr)
-        for number in range(1, options.rounds + 1):
-            middle, sides = run_round(training, images, options.samples, rng)
-            if not np.isfinite([middle, sides]).all():
-                raise UserError(
-                    f"round {number}: the losses are {middle} and {sides}: "
-                    f"give a lower --lr than {options.lr}"
-                )
-            _log.info(
-                "round %d of %d: loss of the middles %.2f, of the sides %.2f",
-                number,
-                options.rounds,
-                middle,
-                sides,
+    training = HeadTraining(weights, options.variant, iterations, options.lr)
+    for number in range(1, options.rounds + 1):
+        middle, sides = run_round(training, images, options.samples, rng)
+        if not np.isfinite([middle, sides]).all():
+            raise UserError(
+                f"round {number}: the losses are {middle} and {sides}: "
+                f"give a lower --lr than {options.lr}"
             )
-            yield training.head()
+        _log.info(
+            "round %d of %d: loss of the middles %.2f, of the sides %.2f",
+            number,
+            options.rounds,
+            middle,
+            sides,
+        )
+        yield training.head()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from mcc_caffe.core.hand_boxes import (
     SIDES_BLOB,
 )
 from mcc_caffe.data.loader_config import LoaderConfig
-from mcc_caffe.data_layer import TOPS
+from mcc_caffe.data_layer import TOPS, TOPS_WITHOUT_MASK
 from mcc_caffe.paper import (
     ABLATIONS,
     DATA_BLOB,
@@ -43,7 +43,7 @@ def train_net(variant: Variant, without: str | None = None) -> str:
             full network.
     """
     net = caffe.NetSpec()
-    tops = TOPS[2 if without == WITHOUT_MASK else 3]
+    tops = TOPS_WITHOUT_MASK if without == WITHOUT_MASK else TOPS
     config = LoaderConfig.of(variant, SOURCE)
     data = L.Python(
         module="mcc_caffe.data_layer",

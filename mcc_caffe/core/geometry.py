@@ -219,7 +219,8 @@ def cut_to_square(
         affine: The affine map of image pixels to pixels of the square.
         size: The side of the square in pixels.
         step: The part begins at a multiple of so many pixels, and ends at one or at the image's
-            edge. Where `warp` averages squares of this side, it averages the same ones.
+            edge. Where `warp` averages squares of this side, it averages the same ones if they
+            divide the image, and other ones of about the same side if not.
 
     Returns:
         The part of the image, and the affine map of its pixels.

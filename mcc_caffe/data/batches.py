@@ -35,7 +35,7 @@ from mcc_caffe.data.samples import Sample
 from mcc_caffe.data.sources import SampleSource
 from mcc_caffe.paper import DATA_BLOB, HEATMAPS_BLOB, IGNORE_LABEL, MASK_LABEL_BLOB, STRIDE
 
-Arrays = dict[str, np.ndarray]  # {blob: its values}; `LoaderConfig.shapes` has those of a batch
+Arrays = dict[str, np.ndarray]  # {blob: its values}, of a batch or of a single sample
 
 
 class Batch(NamedTuple):

@@ -23,6 +23,7 @@ from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.core.hand_boxes import (
     MAX_ENLARGEMENT,
     ScoredBoxes,
+    box_areas,
     decode_boxes,
     merge_boxes,
     nms_boxes,
@@ -126,7 +127,8 @@ def _boxes_in_image(
     boxes, scores, votes = decode_boxes(maps.boxes[0], _LEAST_PROBABILITY)
     limits = np.array([*image_size, *image_size]) - 0.5
     boxes_in_image = apply_to_boxes(to_image, boxes).clip(-0.5, limits)
-    return ScoredBoxes(boxes_in_image, scores, votes * votes_share)
+    has_area = box_areas(boxes_in_image) > 0  # the others lie in the input's grey part
+    return ScoredBoxes(boxes_in_image[has_area], scores[has_area], votes[has_area] * votes_share)
 
 
 def propose_regions(octaves: Octaves, network: NetworkCall) -> list[Proposal]:

@@ -90,7 +90,7 @@ class Octaves:
         halvings = self.halvings(shrink_factor(image_to_input))
         to_octave = resize_affine(0.5**halvings, 0.5**halvings)
         octave_to_input = compose(invert(to_octave), image_to_input)
-        step = max(int(shrink_factor(octave_to_input)), 1)  # `warp` averages squares of this side
+        step = max(int(shrink_factor(octave_to_input)), 1)  # about the side of `warp`'s squares
         part, part_to_input = cut_to_square(self.halved(halvings), octave_to_input, size, step)
         network_input(part, part_to_input, size, out)
 

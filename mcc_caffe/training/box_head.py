@@ -3,6 +3,7 @@
 A round draws new samples and computes their features once; the head learns them EPOCHS times.
 """
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,13 +41,12 @@ class HeadTraining:
         solver: The Caffe solver of `train_boxes.prototxt`.
     """
 
-    def __init__(self, weights: Path, variant: str, folder: Path, iterations: int, lr: float):
+    def __init__(self, weights: Path, variant: str, iterations: int, lr: float):
         """Open both nets.
 
         Args:
             weights: Packed weights with the trunk and perhaps a head.
             variant: The name of the network's size.
-            folder: An empty folder for the solver's file.
             iterations: Of the solver; the rate falls to 0 in a line until then.
             lr: The rate at the start.
         """
@@ -70,9 +70,9 @@ class HeadTraining:
             random_seed=1,
             display=0,
         )
-        solver_path = folder / "solver.prototxt"
-        solver_path.write_text(text_format.MessageToString(solver))
-        with nets_in(precision):
+        with tempfile.TemporaryDirectory() as folder, nets_in(precision):
+            solver_path = Path(folder, "solver.prototxt")
+            solver_path.write_text(text_format.MessageToString(solver))
             self.solver = caffe.get_solver(str(solver_path))
         if BOXES_BLOB in loaded:
             load_weights(self.solver.net, weights)

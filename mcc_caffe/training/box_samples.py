@@ -65,9 +65,10 @@ def draw_sample(labelled_image: LabelledImage, size: int, rng: np.random.Generat
     labelled = np.concatenate([labelled_image.boxes, labelled_image.crowds])
     boxes = apply_to_boxes(to_input, labelled)
     visible = boxes.clip(-0.5, size - 0.5)
-    is_clear = box_areas(visible) >= _LEAST_VISIBLE * box_areas(boxes)
+    visible_areas = box_areas(visible)
+    is_clear = visible_areas >= _LEAST_VISIBLE * box_areas(boxes)
     is_clear[len(labelled_image.boxes) :] = False
-    in_view = box_areas(visible) > 0
+    in_view = visible_areas > 0  # the others are lines at the edge, which would mark cells there
     image = ColourChange.draw(rng).apply(labelled_image.image)
     return BoxSample(
         network_input(image, to_input, size),

@@ -162,9 +162,12 @@ def prepare_net(net: Any, solver: Any, options: RunOptions, first_iteration: int
         The settings of the net's data layer.
 
     Raises:
-        UserError: The net has no data layer of ours, or its settings do not go with the options.
+        UserError: The net has no data layer of ours, or no windows that --upright could turn.
     """
     data_layer = require_data_layer(net, solver.net)
+    own_loader = LoaderConfig.from_json(data_layer.param_str)
+    if options.upright and not (options.windows or own_loader.largest_window):
+        raise UserError("--upright turns windows: give --windows too")
     settings: dict[str, Any] = {
         "source": absolute_source(options.data),
         "seed": max(solver.random_seed, 0),
@@ -175,13 +178,13 @@ def prepare_net(net: Any, solver: Any, options: RunOptions, first_iteration: int
             settings[name] = getattr(options, name)
     if options.windows:
         settings["smallest_window"], settings["largest_window"] = options.windows
-    if options.windows or options.colours or options.strong:
+    if options.windows or options.upright or options.colours or options.strong:
         settings["augment"] = True
-    if not options.augment:
+    elif not options.augment:  # the command refuses both
         settings["augment"] = False
     if options.workers is not None:
         settings["workers"] = options.workers
-    loader = dataclasses.replace(LoaderConfig.from_json(data_layer.param_str), **settings)
+    loader = dataclasses.replace(own_loader, **settings)
     data_layer.param_str = loader.to_json()
     if options.only_stages:
         _let_stages_alone_learn(net)

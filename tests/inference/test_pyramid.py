@@ -1,4 +1,4 @@
-"""The pyramid of an image: its inputs, its maps drawn back, and keypoints decoded naively."""
+"""The pyramid of an image: its inputs, its maps drawn back, and its keypoints."""
 
 import cv2
 import numpy as np
@@ -46,7 +46,10 @@ def panels():
 
 @pytest.mark.parametrize("levels", ["paper", 4, 1])
 def test_keypoints_are_those_of_the_levels_mapped_back(levels):
-    """With the weights that ship; the pyramid's windows are those of the default seed."""
+    """With the weights that ship; the pyramid's windows are those of the default seed.
+
+    Decoding itself is tested in tests/core/test_heatmaps.py.
+    """
     predictor, (image, *_) = HandPredictor(levels=levels), panels()
     pose = predictor.predict(image)
     windows = pyramid_windows(320, 240, np.random.default_rng(0), predictor.most_levels)

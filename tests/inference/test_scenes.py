@@ -85,6 +85,18 @@ def test_a_hand_counts_by_its_votes_for_its_size():
     assert (smaller.strength, larger.strength) == pytest.approx((1 / 0.525, 1 / 1.05), rel=1e-3)
 
 
+def test_boxes_in_the_grey_part_of_an_input_are_left_out():
+    def network(inputs):
+        height, width = (side // 8 for side in inputs.shape[2:])
+        answer = np.full((1, 5, height, width), -20.0)  # no hand, or one of nearly no size
+        answer[0, 0, :, -1] = 20
+        return StageMaps(None, None, answer)
+
+    octaves = Octaves(np.zeros((160, 97, 3), np.uint8))
+    boxes = np.stack([proposal.box for proposal in propose_boxes(octaves, octaves, network)])
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+
+
 def test_the_bonus_of_votes_has_a_most_and_a_guess_none():
     box = np.zeros(4)
     assert vote_bonus(Proposal(box, 0.75)) == -1

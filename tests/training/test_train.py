@@ -565,6 +565,8 @@ OWN = {
         ({"augment": False}, ["--windows", "1.1,2.5"], {"augment": True, **WINDOWS}),
         ({"augment": False}, ["--colours"], {"augment": True, "colours": True}),
         ({"augment": False}, ["--strong"], {"augment": True, "strong": True}),
+        (WINDOWS, ["--upright"], {"upright": True}),
+        (WINDOWS | {"augment": False}, ["--upright"], {"augment": True, "upright": True}),
         (OWN, ["--no-augmentation"], {"augment": False}),
         (OWN, ["--workers", 0, "--batch-size", 2], {"workers": 0, "batch_size": 2}),
         (OWN, ["--windows", "1.2,2"], {"smallest_window": 1.2, "largest_window": 2.0}),

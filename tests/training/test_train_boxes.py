@@ -154,7 +154,7 @@ def test_a_head_is_not_taught_on_the_trunk_of_another_variant(tmp_path):
     path, stored = tmp_path / "paper.npz", packed_weights.read(shipped_weights("mini"))
     path.write_bytes(packed_weights.to_bytes(stored.layers, {"variant": "paper"}))
     with pytest.raises(WeightsError, match="it is of the variant paper, the net of mini"):
-        box_head.HeadTraining(path, "mini", tmp_path, iterations=1, lr=1e-3)
+        box_head.HeadTraining(path, "mini", iterations=1, lr=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ export class Editor extends EventTarget {
     [this.image, this.pixels] = [image, pixels];
     this.mask = new MaskLayer(image);
     this.mask.setRuns(labels.runs);
-    this.#history = new History(labels, (first, second) => !describeChange(first, second));
+    this.#history = new History(labels);
     if (!isSame) {
       this.brushPosition = [image.width / 2, image.height / 2];
       this.view.show(image);

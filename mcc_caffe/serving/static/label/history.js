@@ -1,23 +1,20 @@
 /** What was changed, so that it can be undone and done again. */
 
+import { describeChange } from "./labels.js";
+
 const MERGED_MILLISECONDS = 1000;
 const LONGEST = 500; // states that are kept
 
 /** A list of states, of which one is current. */
 export class History {
   #states;
-  #isEqual;
   #index = 0;
   #lastKind = null;
   #lastTime = 0;
 
-  /**
-   * @param {object} state - the first one.
-   * @param {(first: object, second: object) => boolean} isEqual - compares states.
-   */
-  constructor(state, isEqual) {
+  /** @param {object} state - the first one. */
+  constructor(state) {
     this.#states = [state];
-    this.#isEqual = isEqual;
   }
 
   get current() {
@@ -33,12 +30,12 @@ export class History {
   }
 
   /**
-   * Make a state the current one; what was undone is forgotten.
+   * Make a state the current one; what was undone is forgotten, and so are merged changes that lead
+   * back to the state before them.
    *
    * @param {object} state
    * @param {string | null} kind - changes of one kind that follow each other within a second are
-   *     one, such as steps of a point by the arrow keys; null for a change of its own. Steps there
-   *     and back are none.
+   *     one, such as steps of a point by the arrow keys; null for a change of its own.
    */
   push(state, kind = null) {
     const now = performance.now();
@@ -46,7 +43,7 @@ export class History {
       kind !== null && kind === this.#lastKind && now - this.#lastTime < MERGED_MILLISECONDS;
     this.#states.length = this.#index + 1;
     if (isMerged && this.#index > 0) this.#states.pop();
-    const isBack = this.#isEqual(this.#states.at(-1), state);
+    const isBack = !describeChange(this.#states.at(-1), state);
     if (!isBack) this.#states.push(state);
     if (this.#states.length > LONGEST) this.#states.shift();
     this.#index = this.#states.length - 1;
