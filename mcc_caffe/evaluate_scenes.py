@@ -43,7 +43,7 @@ from mcc_caffe.core.commands import (
 )
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import write_atomically
-from mcc_caffe.core.markdown import markdown_table
+from mcc_caffe.core.markdown import markdown_table, number_cell
 from mcc_caffe.core.output_checks import check_folder, check_own_results, check_target
 from mcc_caffe.evaluation.evaluation_report import RESULTS, to_json
 from mcc_caffe.evaluation.model_names import check_names, short_names
@@ -161,19 +161,19 @@ def scenes_table(systems: Mapping[str, SceneNumbers]) -> str:
     rows = []
     for name, numbers in systems.items():
         sizes = [
-            f"{_share(recall)} of {count}"
+            f"{number_cell(recall, 3)} of {count}"
             for recall, count in zip(numbers.recall_by_size, numbers.count_by_size)
         ]
         row = {
             "": name,
-            "recall": _share(numbers.recall),
-            "precision": _share(numbers.precision),
-            "AP": _share(numbers.average_precision),
+            "recall": number_cell(numbers.recall, 3),
+            "precision": number_cell(numbers.precision, 3),
+            "AP": number_cell(numbers.average_precision, 3),
             **dict(zip(("below .1", ".1 to .2", ".2 to .4", "above .4"), sizes)),
-            "AP by OKS": _share(numbers.keypoint_precision),
-            "at .5": _share(numbers.loose_keypoint_precision),
-            "passes": "" if numbers.passes is None else f"{numbers.passes:.1f}",
-            "s": "" if numbers.seconds is None else f"{numbers.seconds:.2f}",
+            "AP by OKS": number_cell(numbers.keypoint_precision, 3),
+            "at .5": number_cell(numbers.loose_keypoint_precision, 3),
+            "passes": number_cell(numbers.passes, 1),
+            "s": number_cell(numbers.seconds, 2),
         }
         rows.append(row)
     return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
@@ -198,15 +198,11 @@ def presence_table(rows: dict[str, PresenceNumbers], score_threshold: float) -> 
             f"{row.image_share:.1%}",
             *(f"{score:.3f}" for score in row.scores),
             f"{row.hand_share:.1%}",
-            "" if row.lost_share is None else f"{row.lost_share:.2%}",
+            "-" if row.lost_share is None else f"{row.lost_share:.2%}",
         ]
         for name, row in rows.items()
     ]
     return markdown_table(columns, lines)
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def _find_images(paths: Sequence[Path]) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from mcc_caffe.core.hand import GROUPS
-from mcc_caffe.core.markdown import markdown_table
+from mcc_caffe.core.markdown import markdown_table, number_cell
 from mcc_caffe.data import sheet
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.evaluation.metrics import PROTOCOLS, ProtocolName
@@ -86,7 +86,8 @@ def markdown_tables(models: Sequence[ModelResults]) -> str:
     ]
     parts += [
         f"{', '.join(names)}: {numbers['keypoints_without_box']} of {numbers['keypoints']} "
-        "keypoints are in images whose labels give no box: PCK leaves them out."
+        "keypoints are in images whose labels give no box: PCK and the AUC of `paper` leave them "
+        "out."
         for names, numbers in keypoint_rows
         if numbers["keypoints_without_box"]
     ]
@@ -105,11 +106,11 @@ def _keypoint_table(protocol: ProtocolName, rows: list[_Row]) -> str:
             *names,
             str(numbers["keypoints"]),
             str(numbers["keypoints"] - numbers["keypoints_not_predicted"]),
-            *(_format(share, 3) for share in under_protocol["PCK"]["values"].values()),
-            _format(under_protocol["AUC"]["value"], 3),
+            *(number_cell(share, 3) for share in under_protocol["PCK"]["values"].values()),
+            number_cell(under_protocol["AUC"]["value"], 3),
         ]
         if "EPE" in under_protocol:
-            line.append(_format(under_protocol["EPE"]["value"], 2))
+            line.append(number_cell(under_protocol["EPE"]["value"], 2))
         lines.append(line)
     return _table(
         f"Keypoints, protocol `{protocol}`. {_conditions_text(first)}",
@@ -134,7 +135,10 @@ def _conditions_text(numbers: ProtocolNumbers) -> str:
 def _group_table(rows: list[_Row]) -> str:
     threshold = list(rows[0][1]["paper"]["PCK"]["values"])[-1]
     lines = [
-        [*names, *(_format(numbers["paper"]["groups"][group][threshold], 3) for group in GROUPS)]
+        [
+            *names,
+            *(number_cell(numbers["paper"]["groups"][group][threshold], 3) for group in GROUPS),
+        ]
         for names, numbers in rows
     ]
     title = f"PCK@{threshold} of the groups of Fig. 9, protocol `paper`."
@@ -146,8 +150,8 @@ def _mask_table(rows: list[_Row]) -> str:
         [
             *names,
             str(numbers["mask"]["images"]),
-            *(_format(100 * numbers["mask"][name], 1) for name in AP_THRESHOLDS),
-            _format(numbers["mask"]["mean_IoU"], 3),
+            *(number_cell(100 * numbers["mask"][name], 1) for name in AP_THRESHOLDS),
+            number_cell(numbers["mask"]["mean_IoU"], 3),
         ]
         for names, numbers in rows
     ]
@@ -157,10 +161,6 @@ def _mask_table(rows: list[_Row]) -> str:
 
 def _table(title: str, columns: list[str], lines: list[list[str]]) -> str:
     return f"{title}\n\n{markdown_table(['model', 'set', *columns], lines)}\n"
-
-
-def _format(number: float | None, digits: int) -> str:
-    return "-" if number is None else f"{number:.{digits}f}"
 
 
 def images_csv(

@@ -77,7 +77,8 @@ class SetNumbers(TypedDict, total=False):
     """The numbers of one model on one set, as they stand in results.json.
 
     A model without keypoints lacks the keypoints' numbers, and one without masks lacks `mask`.
-    `keypoints` counts the labelled ones; PCK leaves out those in images without a box.
+    `keypoints` counts the labelled ones. PCK and the AUC of `paper` leave out those in images
+    without a box.
     """
 
     images: int
