@@ -117,7 +117,7 @@ class HandTracker:
 
         Returns:
             The hands, by their ids. Where one hand is looked for, it is exactly one: if nothing is
-            surely a hand, it is what a single pass says, without an id.
+            surely a hand, it is what the look at the frame says, without an id.
 
         Raises:
             UserError: The array is no such image, the time is no finite number or earlier than that

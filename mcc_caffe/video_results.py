@@ -126,7 +126,9 @@ def write_video(
     if frames.damaged_count:
         without = "without hands" if result_format else "null in the JSON"
         missing += f", {frames.damaged_count} of them damaged ({without})"
-    return f"{len(frame_lines)} frames{missing}, {len(frame_lines) / seconds:.1f} a second"
+    count = len(frame_lines)
+    frames_text = f"{count} frame{'' if count == 1 else 's'}"
+    return f"{frames_text}{missing}, {count / seconds:.1f} a second"
 
 
 def _video_report(
@@ -241,9 +243,9 @@ def draw_hands(image: np.ndarray, hands: Sequence[TrackedHand]) -> np.ndarray:
         hands: The hands of the frame.
 
     Returns:
-        A new image.
+        The drawing, a new image; the frame itself if it has no hand.
     """
-    drawn = image.copy()
+    drawn = image
     for hand in hands:
         drawn = draw_over(drawn, hand.pose)
     for hand in hands:

@@ -292,6 +292,20 @@ def _pause(image: PIL.Image.Image) -> float:
     return pause if pause >= _SHORTEST_PAUSE else _USUAL_PAUSE
 
 
+def _find_start(container: av.container.InputContainer) -> Fraction:
+    """Return the seconds at which a file starts, in whole ticks of the stream that starts it.
+
+    FFmpeg rounds the file's start to microseconds, so that its first frame might come before it.
+    """
+    rounded = Fraction(container.start_time or 0, av.time_base)
+    starts = [
+        stream.start_time * stream.time_base
+        for stream in container.streams
+        if stream.start_time is not None and stream.time_base
+    ]
+    return min(starts, key=lambda start: abs(start - rounded), default=rounded)
+
+
 class _ShownTimes:
     """Says when the frames of a stream are shown, in seconds from the start; the times never fall.
 
@@ -316,7 +330,7 @@ class _ShownTimes:
         self._clock = stream.time_base or Fraction(1, av.time_base)
         self._period, self._is_avi = period, container.format.name == "avi"
         # AVI's times begin late where there are B-frames: there the first packet is the start.
-        self._start = None if self._is_avi else Fraction(container.start_time or 0, av.time_base)
+        self._start = None if self._is_avi else _find_start(container)
         self._waiting: list[float] = []  # an AVI's packets whose frames are still to come, a heap
         self._most_waiting = 0  # as many as the decoder takes before it gives the first frame
         self._last, self._next = -math.inf, 0.0

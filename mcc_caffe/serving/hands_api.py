@@ -293,7 +293,8 @@ def hands_router(service: HandsService) -> APIRouter:
         },
         openapi_extra={
             "requestBody": {
-                "description": "The image file's bytes: JPEG, PNG, WebP, AVIF, TIFF, BMP and more.",
+                "description": "The image file's bytes: JPEG, PNG, WebP, AVIF, TIFF, BMP and more. "
+                "Of an animation the first frame is looked at.",
                 "required": True,
                 "content": {"application/octet-stream": binary, "image/*": binary},
             }

@@ -130,7 +130,7 @@ def test_scenes_and_images_without_hands_are_measured(scenes, two_sets, tmp_path
     assert rows["right/scene"][:9] == cells[:9] and rows["right/scene"][9:] == ["-", "-"]
     assert rows["wrong/scene"][:2] == ["0.000", "0.000"]
     assert cells[:2] == ["0.500", "1.000"] and cells[3] == "0.000 of 1"
-    assert cells[7:9] == ["", ""] and 5 < float(cells[9]) < 40  # no keypoint is labelled
+    assert cells[7:9] == ["-", "-"] and 5 < float(cells[9]) < 40  # no keypoint is labelled
     assert "| the paper's pyramid | 0.00% | 0.0% |" in done.stdout
     assert "The search finds hands in 0.0% of them, 0 in all." in done.stdout
     results = json.loads((tmp_path / "out/results.json").read_text())

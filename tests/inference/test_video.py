@@ -627,11 +627,11 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path):
     assert VideoFile(path).size == (320, 240)
 
 
-def encode(path, muxer, codec, frames, noise=0, **options):
-    """A hand that moves to the right, 25 frames a second, in any container; returns the path."""
+def encode(path, muxer, codec, frames, noise=0, rate=25, **options):
+    """A hand that moves to the right, `rate` frames a second, in any container; return the path."""
     rng = np.random.default_rng(0)
     with open(path, "wb") as file, av.open(file, "w", format=muxer) as container:
-        stream = container.add_stream(codec, rate=25, options=options)
+        stream = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for index in range(frames):
             image = np.roll(hand(), 4 * index, 1)
@@ -658,6 +658,12 @@ def test_other_endings_and_names(name, muxer, codec, tmp_path):
     frames = list(video.frames())
     assert input_file.is_video and video.size == (320, 240) and len(frames) == 12
     assert np.allclose([frame.time for frame in frames], np.arange(12) / 25, atol=2e-3)
+
+
+def test_times_begin_at_0_where_the_file_begins_between_two_microseconds(tmp_path):
+    source = encode(tmp_path / "clip.ts", "mpegts", "mpeg2video", 4, rate=30)
+    times = [frame.time for frame in VideoFile(source).frames()]
+    assert times == pytest.approx([0, 1 / 30, 2 / 30, 3 / 30], abs=1e-12) and str(times[0]) == "0.0"
 
 
 def shifts(frames):
