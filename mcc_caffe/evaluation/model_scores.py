@@ -96,7 +96,8 @@ class ModelScores:
     """How well one model did on each of N samples.
 
     A keypoint or a mask that a model leaves out in one sample counts as wrong, if it predicts
-    such things in any sample. If it never does, their arrays are None.
+    such things in any sample. If it never does, their arrays are None. A model that predicts
+    nothing in any sample has missed every keypoint.
 
     Attributes:
         has_no_prediction: (N,) bool, True where neither a keypoint nor a mask was predicted.
@@ -222,7 +223,9 @@ def score_model(samples: list[EvaluatedSample], model_index: int) -> ModelScores
     predictions = [sample.predictions[model_index] for sample in samples]
     truth = np.stack([sample.true_keypoints for sample in samples]).astype(np.float64)
     distances = confidences = ious = None
-    if any(prediction.keypoints is not None for prediction in predictions):
+    has_masks = any(prediction.mask_png is not None for prediction in predictions)
+    # A model that predicts nothing in any sample is measured as one of keypoints.
+    if not has_masks or any(prediction.keypoints is not None for prediction in predictions):
         nothing = np.full((KEYPOINT_COUNT, 3), np.nan)
         predicted = np.stack(
             [
@@ -232,7 +235,7 @@ def score_model(samples: list[EvaluatedSample], model_index: int) -> ModelScores
         )
         distances = keypoint_distances(predicted, truth)
         confidences = _row_means(predicted[..., 2], ~np.isnan(predicted[..., 2]))
-    if any(prediction.mask_png is not None for prediction in predictions):
+    if has_masks:
         ious = np.array(
             [
                 (prediction.iou or 0.0) if sample.has_mask else np.nan

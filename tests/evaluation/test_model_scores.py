@@ -66,6 +66,18 @@ def test_scores_of_masks_by_hand():
     }
 
 
+def test_a_model_that_predicts_nothing_has_missed_every_keypoint():
+    samples = [evaluated_sample(LINE, LINE, b"mask", 0.75), evaluated_sample(UNLABELLED, None)]
+    for sample in samples:
+        sample.predictions.append(ScoredPrediction(None, None, None))
+    scores = score_model(samples, 1)
+    assert scores.has_no_prediction.all() and scores.ious is None
+    numbers = scores.summarise([0.2])
+    assert numbers["keypoints"] == numbers["keypoints_not_predicted"] == 21
+    assert numbers["paper"]["PCK"]["values"] == {"0.2": 0} and "mask" not in numbers
+    assert scores.image_columns([0.2])["error"][0] == 1
+
+
 def test_each_predictor_has_its_own_scores_and_parts_can_be_selected():
     samples = [evaluated_sample(LINE, LINE), evaluated_sample(LINE, None)]
     for sample in samples:
