@@ -33,7 +33,7 @@ class KeypointMatches(NamedTuple):
 
     Attributes:
         is_right: (T, M) bool.
-        is_counted: (T, M) bool; a hand without labelled keypoints that is found, and one in a crowd
+        is_counted: (T, M) bool; a hand that takes an unlabelled one, each once, and one in a crowd
             of hands, do not count.
         labelled_count: The number of hands with labelled keypoints.
         has_keypoints: (M,) bool, whether any keypoint of the hand was predicted.
@@ -187,14 +187,15 @@ def match_keypoints(
                 for label, area, labelled in zip(labels, areas, has_labels)
             ]
         )
-        overlaps_box = box_iou(enlarged_box(points), boxes) >= MATCH_IOU
-        at_unlabelled = (~has_labels & overlaps_box).any()
+        overlaps = np.where(has_labels, 0.0, box_iou(enlarged_box(points), boxes))
         for index, threshold in enumerate(OKS_THRESHOLDS):
             free = np.where(is_taken[index], 0.0, similarities)
+            free_unlabelled = np.where(is_taken[index], 0.0, overlaps)
             if free.max(initial=0.0) >= threshold:
                 is_taken[index, free.argmax()] = is_right[index, hand] = True
-            else:
-                is_counted[index, hand] = not at_unlabelled
+            elif free_unlabelled.max(initial=0.0) >= MATCH_IOU:
+                is_taken[index, free_unlabelled.argmax()] = True
+                is_counted[index, hand] = False
     has_keypoints = np.array([points.any() for points in keypoints], bool)
     return KeypointMatches(is_right, is_counted, int(has_labels.sum()), has_keypoints)
 
