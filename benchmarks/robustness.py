@@ -19,7 +19,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data_tools.sets import held_out_entries
+from data_tools import sets
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.commands import (
     add_network_options,
@@ -105,21 +105,23 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--limit", type=positive_int, metavar="N", help="only N samples of each set"
     )
+    sets.add_orientation_argument(parser)
     add_network_options(parser)
     return parser.parse_args(argv)
 
 
-def read_images(folder: Path, limit: int | None) -> list[LabelledImage]:
+def read_images(folder: Path, limit: int | None, *, upright: bool = False) -> list[LabelledImage]:
     """Read the images of a set that no training sees and that have a keypoints' box.
 
     Args:
         folder: The set.
         limit: The most samples to read, evenly spread over the set; None for all.
+        upright: As `data_tools.sets.open_sets` takes it.
 
     Raises:
         UserError: The set cannot be opened, or no sample can be used.
     """
-    entries = held_out_entries(folder)
+    entries = sets.held_out_entries(folder, upright=upright)
     chosen = np.linspace(0, len(entries) - 1, min(limit or len(entries), len(entries)))
     images, unlabelled, errors = [], 0, []
     for index in chosen.round().astype(int).tolist():
@@ -200,9 +202,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         assert keypoints is not None
         return keypoints
 
+    upright = options.orientation == sets.UPRIGHT
     rows: list[list[str]] = []
     for name, folder in zip(short_names(options.sets), options.sets):
-        images = read_images(folder, options.limit)
+        images = read_images(folder, options.limit, upright=upright)
         for looks in options.looks:
             predictor.looks = looks
             moves = measure_moves(find_keypoints, images)

@@ -132,16 +132,17 @@ def choose_splits(data_path: Path, names: list[str], wanted: list[str] | None) -
     return list(dict.fromkeys(chosen))
 
 
-def held_out_entries(data_path: Path) -> list[Entry]:
+def held_out_entries(data_path: Path, *, upright: bool = False) -> list[Entry]:
     """Open the samples of a set that no training sees: of its validation or test splits.
 
     Args:
         data_path: As `open_sets` takes it. Of a set with a single split all samples are taken.
+        upright: As `open_sets` takes it.
 
     Raises:
         UserError: The set cannot be opened, or none of its splits is for validation or test.
     """
-    splits = open_sets(data_path)
+    splits = open_sets(data_path, upright=upright)
     names = list(splits) if len(splits) == 1 else readers.held_out_splits(list(splits))
     if not names:
         raise UserError(

@@ -105,6 +105,7 @@ def _add_image_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SET",
         help="with --without-hands: sets of labelled hands, to count the keypoints that are lost",
     )
+    sets.add_orientation_argument(parser)
     add(
         "--predictions",
         nargs="+",
@@ -154,6 +155,8 @@ def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
         parser.error("--predictions goes with a COCO file of scenes")
     if options.with_hands and not options.without_hands:
         parser.error("--with-hands goes with --without-hands")
+    if options.orientation != sets.STORED and not options.with_hands:
+        parser.error("--orientation goes with --with-hands: boxes refer to the upright image")
 
 
 def scenes_table(systems: Mapping[str, SceneNumbers]) -> str:
@@ -374,7 +377,12 @@ def _open_images(options: argparse.Namespace) -> _Images:
     readable_scenes = _keep_readable(scenes, Scene.read_upright_image)
     listed_images = _find_images(options.without_hands)
     without_hands = _keep_readable(listed_images, read_image)
-    entries = [entry for folder in options.with_hands for entry in sets.held_out_entries(folder)]
+    upright = options.orientation == sets.UPRIGHT
+    entries = [
+        entry
+        for folder in options.with_hands
+        for entry in sets.held_out_entries(folder, upright=upright)
+    ]
     hands = _keep_readable(entries, _read_hand)
     total_count = len(scenes) + len(listed_images) + len(entries)
     return _Images(scenes, readable_scenes, without_hands, hands, total_count)

@@ -61,6 +61,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--limit", type=positive_int, metavar="N", help="only the first N samples of a split"
     )
+    sets.add_orientation_argument(parser)
     parser.add_argument(
         "--out",
         type=pathlib.Path,
@@ -129,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
     check_output(options.out, is_own, "holds no hands of MediaPipe", [options.data])
-    entries = sets.open_sets(options.data)
+    entries = sets.open_sets(options.data, upright=options.orientation == sets.UPRIGHT)
     chosen = [
         entry
         for split in sets.choose_splits(options.data, list(entries), options.split)

@@ -10,9 +10,10 @@ import pytest
 
 from benchmarks.peers import mediapipe_hands
 from data_tools import sets
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.data.samples import SampleSet
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
+from tests.support.readers import drawn, write_turned_set
 
 # It finds nothing in upright images and two hands in others. The second one has the higher score,
 # and its keypoint k lies at k/20, k/40.
@@ -89,6 +90,18 @@ def test_images_arrive_to_the_bit(drawn_set, stand_in, tmp_path):
             keypoints[0, :2],
             (image[0, :, 2].sum() * width - 0.5, image[0, :, 0].sum() * height - 0.5),
         )
+
+
+def test_labels_of_upright_images_are_compared_on_request(stand_in, tmp_path):
+    """The stand-in finds the hand in the upright image, which is wide, not in the stored."""
+    stand_in(STAND_IN)
+    path = write_turned_set(tmp_path, *drawn(1, seed=0))
+    out = tmp_path / "found.json"
+    with pytest.raises(SampleError, match="refers to the upright image, --orientation upright"):
+        mediapipe_hands.main([str(path), "--out", str(out)])
+    mediapipe_hands.main([str(path), "--out", str(out), "--orientation", "upright"])
+    (prediction,) = PredictionsFile(out).images.values()
+    assert prediction.keypoints[20, :2] == pytest.approx((160 - 0.5, 120 / 2 - 0.5))
 
 
 @pytest.mark.parametrize(

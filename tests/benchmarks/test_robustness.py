@@ -7,6 +7,7 @@ from benchmarks import robustness
 from benchmarks.robustness import CHANGES, LabelledImage, measure_moves, table_rows
 from mcc_caffe.core.errors import UserError
 from tests.support.hands import hand, keypoints_at, write_set
+from tests.support.readers import drawn, write_turned_set
 
 
 def brightest(image):
@@ -63,6 +64,17 @@ def test_the_command_measures_a_set(tmp_path, capsys, caplog):
     empty = write_set(tmp_path / "empty", [unlabelled])
     with pytest.raises(UserError, match="no sample has labelled keypoints"):
         robustness.main([str(empty)])
+
+
+def test_labels_of_upright_images_are_measured_on_request(tmp_path, capsys):
+    (sample,) = drawn(1, seed=0)
+    path = write_turned_set(tmp_path, sample)
+    (image,) = robustness.read_images(path, None, upright=True)
+    assert np.array_equal(image.image, sample.image())
+    robustness.main([str(path), "--looks", "1", "--orientation", "upright"])
+    assert "| hands (1) |" in capsys.readouterr().out
+    with pytest.raises(UserError, match="refers to the upright image, --orientation upright"):
+        robustness.main([str(path)])
 
 
 def test_sets_of_one_name_have_the_names_of_their_folders(tmp_path, capsys):

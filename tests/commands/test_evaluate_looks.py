@@ -18,6 +18,7 @@ from mcc_caffe.inference.reports import POINT_COLUMNS
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import main_refusal, refusal, run
 from tests.support.hands import write_unchecked_set
+from tests.support.readers import drawn, write_turned_set
 from tests.support.rendered import render_hand
 
 
@@ -229,6 +230,20 @@ def test_damaged_images_are_left_out(scenes, tmp_path, capsys, caplog, drawn_sam
         evaluate_scenes.main(arguments)
 
 
+def test_labels_of_upright_images_are_measured_on_request(tmp_path):
+    grey = np.full((240, 320, 3), 128, np.uint8)
+    (tmp_path / "empty").mkdir()
+    cv2.imwrite(str(tmp_path / "empty/grey.png"), grey)
+    path = write_turned_set(tmp_path / "hands", *drawn(1, seed=0))
+    arguments = ["--without-hands", str(tmp_path / "empty"), "--with-hands", str(path)]
+    arguments += ["--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="none of the 1 images can be read"):
+        evaluate_scenes.main(arguments)
+    evaluate_scenes.main([*arguments, "--orientation", "upright"])
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert results["labelled_hands"] == 1 and results["unreadable_images"] == 0
+
+
 def test_only_held_out_samples_are_taken(two_sets):
     assert len(held_out_entries(two_sets)) == 4
     assert len(held_out_entries(two_sets / "train")) == 6
@@ -239,6 +254,7 @@ def test_wrong_input_is_named(tmp_path):
         ((), "give a COCO file of scenes, or --without-hands"),
         ((tmp_path / "no.json",), "no.json"),
         (("--without-hands", tmp_path), f"--without-hands {tmp_path}: no such image"),
+        (("x.json", "--orientation", "upright"), "--orientation goes with --with-hands"),
         (("x.json", "--predictions", "a/mini.csv"), "two models are called mini: give"),
         (("x.json", "--predictions", "a/b.csv", "a/b.json"), "two models are called b: give"),
     ):

@@ -9,6 +9,7 @@ import numpy as np
 from data_tools.readers.onehand10k import LABELS
 from tests.support.hands import drawn_sample
 from tests.support.images import encoded
+from tests.support.labels import turned
 
 # Typed from RHD's description: wrist, thumb, index, middle, ring, pinky, each from tip to base.
 RHD_ORDER = [0, 4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17]
@@ -93,6 +94,20 @@ def coco_content(samples):
         "annotations": annotations,
         "categories": [{"id": 1, "name": "hand", "keypoints": names}],
     }
+
+
+def write_turned_set(root, sample):
+    """Write a COCO-style set of one image that is stored turned; its labels are of the upright one.
+
+    Args:
+        root: Folder of the set.
+        sample: As `drawn` makes it.
+    """
+    content = coco_content([sample])
+    content["images"][0]["file_name"] = "hand.png"
+    write(root / "hands.json", content)
+    write(root / "images/hand.png", turned(sample.image(), 6))
+    return root / "hands.json"
 
 
 def write_shared_image(root):
