@@ -275,8 +275,7 @@ def _run_jobs(options: argparse.Namespace, plan: _Plan, ranks: Ranks) -> int:
         _print_network(predictor)
     tracker_options = TrackerOptions(
         predictor,
-        all_hands=options.hands == "all",
-        every_frame=bool(options.levels or options.looks),
+        one_hand=options.hands == "one",
         smooth=options.smooth,
     )
     inference = InferenceRun(

@@ -104,7 +104,7 @@ class InferenceRun:
         """Say what is looked for and written; nothing is read yet.
 
         Args:
-            tracker_options: How hands are found; of them images take `predictor` and `all_hands`.
+            tracker_options: How hands are found; of them images take `predictor` and `one_hand`.
             heatmaps: Whether to write the heatmaps of images as HDF5, too; only where one hand is
                 looked for.
             skip_unreadable: Whether to go on after a file that cannot be read.
@@ -120,7 +120,7 @@ class InferenceRun:
         self._heatmaps = heatmaps
         self._result_format = result_format
         self._skip_unreadable, self._progress = skip_unreadable, progress
-        self._one_hand, self._boxes = not tracker_options.all_hands and boxes is None, boxes
+        self._one_hand, self._boxes = tracker_options.one_hand and boxes is None, boxes
 
     def write_images(self, jobs: Sequence[Job]) -> None:
         """Write drawing and results of each image and, if asked for, its heatmaps."""

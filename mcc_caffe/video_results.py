@@ -30,7 +30,7 @@ from mcc_caffe.inference.video_reports import (
     video_json,
 )
 from mcc_caffe.paper import GREY
-from mcc_caffe.predictor import HandPredictor, choose_look_count
+from mcc_caffe.predictor import HandPredictor
 
 if TYPE_CHECKING:  # it imports PyAV, which is slow to import, and images do without
     from mcc_caffe.inference.video_reading import Frame, VideoFile
@@ -44,23 +44,25 @@ class TrackerOptions:
 
     Attributes:
         predictor: Finds the hands.
-        all_hands: Whether to look for every hand, not for the one large one.
-        every_frame: Whether to look at all of every frame, with the predictor's levels or looks.
+        one_hand: Whether to look for the one large hand, not for every hand.
         smooth: Whether to smooth the keypoints.
     """
 
     predictor: HandPredictor
-    all_hands: bool = False
-    every_frame: bool = False
+    one_hand: bool = True
     smooth: bool = True
+
+    @property
+    def every_frame(self) -> bool:
+        """Whether to look at all of every frame, with the levels or looks that the user gave."""
+        return bool(self.predictor.levels or self.predictor.looks)
 
     @property
     def method(self) -> str:
         """How each frame is looked at, as reports say it."""
+        levels, looks = self.predictor.levels, self.predictor.looks
         if not self.every_frame:
             return TRACKING
-        levels = self.predictor.levels
-        looks = choose_look_count(levels, self.predictor.looks)
         if 1 in (levels, looks):
             return SINGLE_PASS
         return SEVERAL_LOOKS if looks else PYRAMID
@@ -69,7 +71,7 @@ class TrackerOptions:
         """Return a tracker for the next video."""
         return HandTracker(
             self.predictor,
-            one_hand=not self.all_hands,
+            one_hand=self.one_hand,
             every_frame=self.every_frame,
             smooth=self.smooth,
         )
