@@ -150,7 +150,10 @@ def network_table(rows: list[Row]) -> str:
 
 
 def end_to_end_table(rows: list[Row]) -> str:
-    """Return the table of HandPredictor: a line for each row, one for an engine that cannot run."""
+    """Return the table of HandPredictor, a line for each row.
+
+    The rows of an engine that cannot run are alike; they have a single line.
+    """
     lines = [
         (
             row["variant"],

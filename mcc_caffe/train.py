@@ -195,8 +195,8 @@ def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
         "--upright",
         action="store_true",
         help="in half of the samples, turn the image first so that the hand points up, as it does "
-        "in second looks, and images without a hand into any of four directions; only with "
-        "windows, the net's or by --windows (default: the net's)",
+        "in second looks, and images without a hand into any of four directions; it needs "
+        "windows, those of --windows or the net's own (default: the net's)",
     )
     add(
         "--colours",

@@ -293,9 +293,10 @@ def _pause(image: PIL.Image.Image) -> float:
 
 
 def _find_start(container: av.container.InputContainer) -> Fraction:
-    """Return the seconds at which a file starts, in whole ticks of the stream that starts it.
+    """Return when a file starts, in seconds: the exact start of the stream that it begins with.
 
-    FFmpeg rounds the file's start to microseconds, so that its first frame might come before it.
+    FFmpeg rounds the start to microseconds. Counted from there, the first frame's time may be
+    below 0.
     """
     rounded = Fraction(container.start_time or 0, av.time_base)
     starts = [
