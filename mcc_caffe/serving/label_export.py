@@ -24,6 +24,7 @@ from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import file_sha256
+from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.serving.label_documents import SavedLabels, Split
 from mcc_caffe.serving.label_files import (
     COCO,
@@ -32,6 +33,7 @@ from mcc_caffe.serving.label_files import (
     UPRIGHT,
     ImageFile,
     LabelFiles,
+    NotReadyError,
     make_own_folder,
     write_own_files,
 )
@@ -99,7 +101,10 @@ class LabelExport:
             done: The images that are done, with their labels.
 
         Returns:
-            {key: why the image could not be written}.
+            {key: why the image could not be read}.
+
+        Raises:
+            UserError: A file cannot be written or removed. The label files are then what they were.
         """
         faults, written = {}, {}
         for image, saved in progress_bar(done, desc="data sets", unit="img", delay=2):
@@ -107,7 +112,7 @@ class LabelExport:
                 exported, contents = self._make_sample(image, saved)
                 write_own_files(contents)
                 written[image.key] = exported
-            except UserError as error:
+            except (UnreadableError, NotReadyError) as error:
                 faults[image.key] = str(error)
         self._write_label_files(written)
         self._by_key = written

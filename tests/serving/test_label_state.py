@@ -467,6 +467,24 @@ def test_a_link_in_the_place_of_own_files_stays_where_nothing_can_be_written(fol
         assert not any(link.is_symlink() for link in links)
 
 
+def test_the_data_sets_stay_where_the_disk_is_full_at_the_start(folder, net):
+    noise = np.random.default_rng(0).integers(0, 2, (120, 160), np.uint8)
+    with open_session(folder, net) as session:
+        for name, key in keys_by_name(session).items():
+            update = {"runs": tuple(encode_runs(noise))}
+            save(session, key, labels_of(hand(int(name[0]))).model_copy(update=update))
+    sets_before = exported(folder)
+    assert len(sets_before) == 9
+    message = r"\.png cannot be written \(File too large\): make room"
+    with (
+        file_size_limit(1500),  # of these files only the masks are larger
+        pytest.raises(UserError, match=message),
+        open_session(folder, net),
+    ):
+        pass
+    assert exported(folder) == sets_before
+
+
 def test_what_is_not_complete_is_saved_but_not_done(folder, net):
     complete = labels_of(hand(0))
     missing = tuple(point.model_copy(update={"missing": True}) for point in complete.points)
