@@ -37,7 +37,7 @@ from mcc_caffe.inference.input_files import (
     read_content,
 )
 from mcc_caffe.inference.reports import is_own_result
-from mcc_caffe.serving.label_documents import describe_first_error
+from mcc_caffe.serving.label_documents import SavedLabels, describe_first_error
 
 STATE, ANSWERS, UPRIGHT = LABELS_STATE, "answers", "upright"
 ONEHAND10K, COCO = "onehand10k", "coco"
@@ -158,6 +158,16 @@ def image_key(relative: Path) -> str:
     return f"{slug or 'picture'}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:12]}"
 
 
+def key_of_no_image(key: str, saved: SavedLabels) -> str:
+    """Make a key for labels whose image is not where their key says.
+
+    `moved_images.follow_moved_images` finds such labels, and by their digest the image. Labels of
+    one image that were saved at different times have different keys, so that none replace others.
+    """
+    identity = f"{key} {saved.digest} {saved.token}"
+    return f"moved-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
 def shown_name(path: Path) -> str:
     """Return a path as text that can be shown: what cannot is written as a backslash and a code."""
     return escape_unprintable(os.fsencode(path).decode("utf-8", "backslashreplace"))
@@ -242,18 +252,9 @@ class LabelFiles:
         with contextlib.suppress(FileNotFoundError):
             self._path(ANSWERS, key).replace(self._path(ANSWERS, other_key))
 
-    def set_aside(self, key: str) -> Path:
-        """Rename an image's labels, so that others can take their place.
-
-        Returns:
-            Their new path.
-        """
-        path = self._path(STATE, key)
-        number = 1
-        while (aside := path.with_name(f"{key}.old-{number}.json")).exists():
-            number += 1
-        path.rename(aside)
-        return aside
+    def set_aside(self, key: str, saved: SavedLabels) -> None:
+        """Give an image's labels a key of no image, so that others can take their place."""
+        self._path(STATE, key).replace(self._path(STATE, key_of_no_image(key, saved)))
 
     def _path(self, kind: str, key: str) -> Path:
         assert KEY_PATTERN.fullmatch(key)  # it is one of `image_key`

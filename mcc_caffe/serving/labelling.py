@@ -308,7 +308,7 @@ class LabelSession:
     def _compare_with_file(self, image: ImageFile, answer: Answer) -> None:
         """Open the labels of an image again whose file has changed since they were made.
 
-        Where its size has changed, too, they cannot be right: they are kept under another name.
+        Where its size has changed, too, they cannot be right: they wait for the old image.
         """
         with self._lock:
             if image.key in self._faults:
@@ -318,13 +318,12 @@ class LabelSession:
                 return
             self._export.remove(image)
             if (saved.width, saved.height) != (answer.width, answer.height):
-                aside = self._files.set_aside(image.key)
+                self._files.set_aside(image.key, saved)
                 del self._saved[image.key]
                 _log.warning(
-                    "%s is another image than the one that was labelled: its labels are now in "
-                    "%s, label it anew",
+                    "%s is another image than the one that was labelled: label it anew; the old "
+                    "labels count again when their image returns, under any name",
                     image.name,
-                    aside,
                 )
                 return
             _log.warning(

@@ -6,7 +6,6 @@ labelled, if that image has no labels yet.
 """
 
 import contextlib
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from mcc_caffe.core.commands import progress_bar
 from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.serving.label_documents import SavedLabels
-from mcc_caffe.serving.label_files import STATE, ImageFile, LabelFiles
+from mcc_caffe.serving.label_files import STATE, ImageFile, LabelFiles, key_of_no_image
 from mcc_caffe.serving.net_answers import read_digest
 
 _log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ def follow_moved_images(files: LabelFiles, images: Sequence[ImageFile]) -> set[s
     # by which the next start finds them, should this one be killed.
     targets = {image.key for image in new_images.values()}
     moved = changed.keys() & (new_images.keys() | targets)
-    aside = {key: _key_of_no_image(key, changed[key]) for key in moved}
+    aside = {key: key_of_no_image(key, changed[key]) for key in moved}
     for key, other_key in aside.items():
         files.give_to(key, other_key)
     for key, image in new_images.items():
@@ -112,8 +111,3 @@ def _find_new_images(
 def _done_first(labels: dict[str, SavedLabels]) -> dict[str, SavedLabels]:
     """Sort labels by their keys, those that are done before the others."""
     return dict(sorted(labels.items(), key=lambda item: (item[1].labels.status != "done", item[0])))
-
-
-def _key_of_no_image(key: str, saved: SavedLabels) -> str:
-    """Return a key for labels whose image is not where their key says."""
-    return f"moved-{hashlib.sha256(f'{key} {saved.digest}'.encode()).hexdigest()[:12]}"

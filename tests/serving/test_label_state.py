@@ -550,8 +550,48 @@ def test_labels_of_a_changed_image_are_kept_and_not_exported(folder, net):
         (folder / "2.jpg").write_bytes(hand(7).image_bytes)
         with pytest.raises(ChangedFileError, match="has changed since the page showed it"):
             session.save(keys["2.jpg"], change(image, labels_of(hand(8))))
-    aside = folder / LABELS_FOLDER / "state" / f"{keys['1.jpg']}.old-1.json"
-    assert '"status":"done"' in aside.read_text()
+    (aside,) = (folder / LABELS_FOLDER / "state").glob("moved-*.json")
+    assert json.loads(aside.read_text())["labels"]["status"] == "done"
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "back.jpg"])
+def test_labels_come_back_with_an_image_that_one_of_another_size_had_replaced(
+    folder, net, caplog, name
+):
+    with open_session(folder, net) as session:
+        save_hands(session)
+    original = (folder / "1.jpg").read_bytes()
+    cv2.imwrite(str(folder / "1.jpg"), cv2.resize(hand(1).image(), (80, 60)))
+    with open_session(folder, net) as session:
+        image = session.open_image(keys_by_name(session)["1.jpg"])
+        session.save(image.key, change(image, image.labels))
+    for _ in range(2):
+        caplog.clear()
+        with open_session(folder, net):
+            pass
+        assert "1 labels belong to images that are not there (1.jpg)" in caplog.text
+    (folder / name).write_bytes(original)
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        assert session.open_image(keys[name]).revision == 1
+    names = {"0.jpg": 0, name: 1, "2.jpg": 2}
+    assert_same_sets(folder, {keys[name]: labels_of(hand(n)) for name, n in names.items()})
+    assert len(list((folder / LABELS_FOLDER / "state").glob("*.json"))) == 4
+
+
+def test_no_labels_replace_earlier_ones_of_the_same_image(folder, net):
+    original = (folder / "0.jpg").read_bytes()
+    with open_session(folder, net) as session:
+        key = keys_by_name(session)["0.jpg"]
+        for status in ("done", "open"):
+            (folder / "0.jpg").write_bytes(original)
+            assert session.open_image(key).revision == 0
+            save(session, key, labels_of(hand(0), status))
+            cv2.imwrite(str(folder / "0.jpg"), cv2.resize(hand(0).image(), (80, 60)))
+            assert session.open_image(key).revision == 0
+    aside = (folder / LABELS_FOLDER / "state").glob("moved-*.json")
+    statuses = {json.loads(path.read_text())["labels"]["status"] for path in aside}
+    assert statuses == {"done", "open"}
 
 
 def test_an_answer_is_about_the_file_that_it_names(folder, net, monkeypatch):
