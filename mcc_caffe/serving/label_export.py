@@ -47,9 +47,17 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # on t
 
 
 class _Exported(NamedTuple):
-    """What the label files say of one image; all texts are complete lines or JSON objects."""
+    """What the label files say of one image.
+
+    Attributes:
+        split: The split that it is in.
+        file_name: Its name in both sets.
+        label_line, sum_line: Complete lines.
+        coco_image, coco_annotation: JSON objects.
+    """
 
     split: Split
+    file_name: str
     label_line: str
     sum_line: str
     coco_image: str
@@ -104,7 +112,8 @@ class LabelExport:
             {key: why the image could not be read}.
 
         Raises:
-            UserError: A file cannot be written or removed. The label files are then what they were.
+            UserError: A file cannot be written or removed. The label files are then what they were,
+                and nothing is removed.
         """
         faults, written = {}, {}
         for image, saved in progress_bar(done, desc="data sets", unit="img", delay=2):
@@ -114,15 +123,19 @@ class LabelExport:
                 written[image.key] = exported
             except (UnreadableError, NotReadyError) as error:
                 faults[image.key] = str(error)
-        self._write_label_files(written)
-        self._by_key = written
+        names = {exported.file_name for exported in written.values()}
+        copies = {self._copy_path(image, saved).name for image, saved in done if saved.is_turned}
+        others = [
+            *_list_others(self._coco / "images", names),
+            *_list_others(self._upright, copies),
+        ]
         for split in SPLITS:
-            own = {key for key, exported in written.items() if exported.split == split}
-            for folder in self._sample_folders(split):
-                _remove_others(folder, own)
-        _remove_others(self._coco / "images", written.keys())
-        copies = {self._copy_path(image, saved).stem for image, saved in done if saved.is_turned}
-        _remove_others(self._upright, copies)
+            own = {key: labels for key, labels in written.items() if labels.split == split}
+            source_folder, mask_folder = self._sample_folders(split)
+            others += _list_others(source_folder, {labels.file_name for labels in own.values()})
+            others += _list_others(mask_folder, {f"{key}.png" for key in own})
+        self._write_label_files(written, outdated=others)
+        self._by_key = written
         return faults
 
     def put(self, image: ImageFile, saved: SavedLabels) -> None:
@@ -189,6 +202,7 @@ class LabelExport:
             coco_image["group"] = saved.group
         exported = _Exported(
             saved.split,
+            file_name,
             format_label(file_name, saved.width, saved.height, keypoints),
             format_sum(file_name, sha256),
             json.dumps(coco_image),
@@ -240,12 +254,13 @@ class LabelExport:
         write_own_files(contents, removed)
 
 
-def _remove_others(folder: Path, stems: Set[str]) -> None:
-    """Remove the files of images from a folder, except those with these names without suffix."""
-    for path in folder.iterdir():
-        key = path.name.partition(".")[0]
-        if KEY_PATTERN.fullmatch(key) and path.stem not in stems:
-            path.unlink()
+def _list_others(folder: Path, names: Set[str]) -> list[Path]:
+    """List the files of images in a folder, except those with these names."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.name not in names and KEY_PATTERN.fullmatch(path.name.partition(".")[0])
+    ]
 
 
 def link_file(source: Path, link: Path) -> None:

@@ -485,6 +485,17 @@ def test_the_data_sets_stay_where_the_disk_is_full_at_the_start(folder, net):
     assert exported(folder) == sets_before
 
 
+def test_a_file_that_cannot_be_removed_at_the_start_is_named(folder, net):
+    with open_session(folder, net) as session:
+        key = save_hands(session)["0.jpg"]
+    sets_before = exported(folder)
+    (folder / LABELS_FOLDER / f"coco/images/{key}.d").mkdir()
+    message = f"{key}.d cannot be removed .Is a directory.: move it"
+    with pytest.raises(UserError, match=message), open_session(folder, net):
+        pass
+    assert exported(folder) == sets_before
+
+
 def test_what_is_not_complete_is_saved_but_not_done(folder, net):
     complete = labels_of(hand(0))
     missing = tuple(point.model_copy(update={"missing": True}) for point in complete.points)
@@ -670,7 +681,7 @@ def test_labels_follow_an_image_that_is_moved_or_renamed(folder, net, status):
 
 
 @pytest.mark.parametrize("is_left_at_once", [False, True])
-@pytest.mark.parametrize("orientation", [1, 3])
+@pytest.mark.parametrize("orientations", [(1, 1, 1), (3, 3, 3), (3, 1, 3)])
 @pytest.mark.parametrize(
     "new_names",
     [
@@ -680,25 +691,24 @@ def test_labels_follow_an_image_that_is_moved_or_renamed(folder, net, status):
     ],
 )
 def test_labels_follow_images_that_take_each_others_names(
-    tmp_path, net, new_names, orientation, is_left_at_once
+    tmp_path, net, new_names, orientations, is_left_at_once
 ):
     """Renumbered photographs: also those that their EXIF orientation turns."""
-    samples = {f"{n}.png": turned(hand(n).image(), orientation) for n in range(3)}
     folder = tmp_path / "photos"
     folder.mkdir()
-    for name, content in samples.items():
-        (folder / name).write_bytes(content)
+    for n, orientation in enumerate(orientations):
+        (folder / f"{n}.jpg").write_bytes(turned(hand(n).image(), orientation))
     with open_session(folder, net) as session:
         save_hands(session)
         splits = session.overview().splits
     for name in new_names:
-        (folder / f"{name}.png").rename(folder / f"{name}.moving")
+        (folder / f"{name}.jpg").rename(folder / f"{name}.moving")
     for name, new_name in new_names.items():
-        (folder / f"{name}.moving").rename(folder / f"{new_name}.png")
+        (folder / f"{name}.moving").rename(folder / f"{new_name}.jpg")
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
         assert session.overview().splits == splits
-        numbers = {f"{new_names.get(str(n), str(n))}.png": n for n in range(3)}
+        numbers = {f"{new_names.get(str(n), str(n))}.jpg": n for n in range(3)}
         assert set(keys) == set(numbers)
         for name, number in () if is_left_at_once else numbers.items():
             image = session.open_image(keys[name])
@@ -709,8 +719,10 @@ def test_labels_follow_images_that_take_each_others_names(
             assert np.array_equal(samples_by_key[keys[name]].image(), hand(number).image())
     state = folder / LABELS_FOLDER / "state"
     assert {path.stem for path in state.iterdir()} == set(keys.values())
-    layout = folder / LABELS_FOLDER / "onehand10k"
-    assert len(list(layout.glob("*/mask/*"))) == len(list(layout.glob("*/source/*"))) == 3
+    root = folder / LABELS_FOLDER
+    for names in ("onehand10k/*/mask/*", "onehand10k/*/source/*", "coco/images/*"):
+        paths = list(root.glob(names))
+        assert len(paths) == 3 and all(path.exists() for path in paths)
 
 
 def test_labels_stay_where_another_image_has_taken_the_name(folder, net, caplog):
