@@ -302,6 +302,23 @@ def test_the_least_sure_image_comes_first_and_is_looked_at_once(folder, net, ren
     assert {path: path.stat().st_mtime_ns for path in answers.iterdir()} == times
 
 
+def test_labels_to_start_with_are_the_nets_answer(folder, net, rendered_hand):
+    """A rendered hand has all its points, a drawn one none."""
+    pose = net.predictor.predict(rendered_hand)
+    assert pose.present.all() and not net.predictor.predict(hand(0).image()).present.any()
+    cv2.imwrite(str(folder / "sure.png"), rendered_hand)
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        image, drawn = session.open_image(keys["sure.png"]), session.open_image(keys["0.jpg"])
+    xy = np.array([(point.x, point.y) for point in image.labels.points])
+    assert np.abs(xy - pose.keypoints[:, :2]).max() <= 0.006
+    assert not any(point.missing for point in image.labels.points)
+    assert all(point.missing for point in drawn.labels.points)
+    mask = decode_runs(image.labels.runs, image.width, image.height) > 0
+    hand_pixels = pose.hand_pixels()
+    assert np.count_nonzero(mask & hand_pixels) > 0.8 * np.count_nonzero(mask | hand_pixels)
+
+
 def test_another_tabs_labels_are_never_overwritten(folder, net):
     with open_session(folder, net) as session:
         key = keys_by_name(session)["0.jpg"]
