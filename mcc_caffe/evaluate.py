@@ -170,7 +170,12 @@ def _add_model_arguments(group: argparse._ArgumentGroup) -> None:
         help="stage that an ablated network of the paper's section 4.2 lacks "
         "(default: as the layers in each weights file show)",
     )
-    add("--prototxt", type=pathlib.Path, metavar="FILE", help="deploy net (default: the variant's)")
+    add(
+        "--prototxt",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="deploy net (default: the variant's, or that of the ablation that the weights are of)",
+    )
     add_engine_options(group)
 
 

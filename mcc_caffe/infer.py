@@ -82,7 +82,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _add_network_arguments(group: argparse._ArgumentGroup) -> None:
     """Add the options that say which net runs, and where."""
     add_network_options(group)
-    group.add_argument("--prototxt", type=Path, help="deploy net (default: the variant's)")
+    group.add_argument(
+        "--prototxt",
+        type=Path,
+        help="deploy net (default: the variant's, or that of the ablation that the weights are of)",
+    )
     add_engine_options(group)
 
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 import numpy as np
 
 from mcc_caffe.caffe_io.default_weights import shipped_weights
+from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.weights import describe, file_shapes
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import file_stamp, require_file
@@ -102,7 +103,8 @@ class HandPredictor:
         Args:
             weights: A caffemodel or packed weights; None for those that come with the package.
             variant: The size of the network, "mini" or "paper".
-            prototxt: A deploy net of your own; None for the variant's.
+            prototxt: A deploy net of your own; None for the variant's, or that of the ablation that
+                the weights are of.
             gpu: Id of the GPU; None for the CPU.
             levels: The most pyramid levels to look at; 1 for a single pass with the paper's
                 decoding, "paper" for as many as the paper's pyramid has (section 3.3). None for
@@ -148,11 +150,11 @@ class HandPredictor:
                 f"which `make train VARIANT={variant}` makes"
             )
         self.variant = variant
+        self._weights, self._gpu = require_file(weights, "weights file").absolute(), gpu
         if prototxt is None:
-            prototxt = require_shipped(f"prototxt/{variant}/deploy.prototxt")
+            prototxt = find_deploy_net(self._weights, variant)
         self.prototxt = Path(prototxt)
         self.boxes_prototxt = require_shipped(f"prototxt/{variant}/deploy_boxes.prototxt")
-        self._weights, self._gpu = require_file(weights, "weights file").absolute(), gpu
         self._weights_stamp = file_stamp(self._weights)
         self.engine = open_engine(self.prototxt, weights, gpu, engine, precision)
         self.weights_info = describe(weights)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import file_sha256
 from mcc_caffe.core.images import read_header
@@ -50,8 +49,7 @@ def open_net(weights: Path, variant: str = "mini") -> LabelNet:
     Raises:
         UserError: A file is missing or does not fit, or the net finds no keypoints.
     """
-    net = find_deploy_net(weights, variant)
-    predictor = HandPredictor(weights, variant, prototxt=net, looks=DEFAULT_LOOKS)
+    predictor = HandPredictor(weights, variant, looks=DEFAULT_LOOKS)
     predictor.require_pose()
     name = f"{file_sha256(weights)[:16]}, {_METHOD}"
     return LabelNet(predictor, name)

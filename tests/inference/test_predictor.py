@@ -25,6 +25,7 @@ from mcc_caffe.inference.pyramid import Pyramid, window_map
 from mcc_caffe.paper import MINI
 from mcc_caffe.predictor import HandPredictor, best_keypoints
 from tests.support.commands import ROOT
+from tests.support.evaluate_command import random_net
 from tests.support.hands import drawn_sample
 from tests.support.poses import make_pose
 
@@ -252,6 +253,17 @@ def test_a_net_without_pose_stage_finds_the_mask_only(weights, image):
     assert np.allclose(
         pose.mask, full_pose.mask, atol=1e-6
     )  # the mask stage does not see the pose stages
+
+
+@pytest.mark.parametrize("ablation", ["without_mask", "without_pose"])
+def test_weights_of_an_ablation_take_its_net(image, tmp_path, ablation):
+    predictor = HandPredictor(random_net(ablation, tmp_path))
+    assert predictor.prototxt.name == f"deploy_{ablation}.prototxt"
+    pose = predictor.predict(image)
+    assert (pose.mask is None, pose.keypoints is None) == (
+        ablation == "without_mask",
+        ablation == "without_pose",
+    )
 
 
 def test_more_levels_are_never_less_sure(weights, image):
