@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -98,12 +97,7 @@ class HandsService:
     def __enter__(self) -> "HandsService":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: Any) -> None:
         """End the thread, after the request that it answers."""
         self._thread.shutdown(cancel_futures=True)
 

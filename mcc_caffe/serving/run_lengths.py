@@ -20,7 +20,7 @@ def encode_runs(mask: np.ndarray) -> list[int]:
     """
     hand = np.ravel(mask) != 0
     changes = np.flatnonzero(hand[1:] != hand[:-1]) + 1
-    runs = np.diff([0, *changes.tolist(), hand.size]).tolist()
+    runs = np.diff(changes, prepend=0, append=hand.size).tolist()
     return [0, *runs] if hand[0] else runs
 
 
