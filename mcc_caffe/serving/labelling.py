@@ -36,7 +36,7 @@ from mcc_caffe.serving.label_files import (
 )
 from mcc_caffe.serving.label_messages import Change, ImageState, OpenImage, Overview, Saved
 from mcc_caffe.serving.moved_images import follow_moved_images
-from mcc_caffe.serving.net_answers import LabelNet, NetAnswers
+from mcc_caffe.serving.net_answers import AT_NEXT_START, LabelNet, NetAnswers
 
 _JPEG_QUALITY = 92
 _LONGEST_SIDE = 65_500  # pixels, of a JPEG
@@ -108,8 +108,8 @@ class LabelSession:
             try:
                 saved = self._files.read(STATE, image.key, SavedLabels)
             except UserError as error:
-                self._faults[image.key] = str(error)
-                _log.warning("%s", error)
+                self._faults[image.key] = f"{error}; {AT_NEXT_START}"
+                _log.warning("%s", self._faults[image.key])
                 continue
             if saved is not None:
                 self._saved[image.key] = saved.revision, saved.labels.status
@@ -117,7 +117,8 @@ class LabelSession:
                 self._note_split(saved)
                 if saved.labels.status == "done" and image.key not in changed:
                     done.append((image, saved))
-        self._faults.update(self._export.write_all(done))
+        for key, fault in self._export.write_all(done).items():
+            self._faults[key] = f"{fault}; {AT_NEXT_START}"
 
     def close(self) -> None:
         """End the net's thread."""

@@ -23,6 +23,9 @@ from mcc_caffe.serving.run_lengths import encode_runs
 # computed anew.
 _METHOD = f"looks {DEFAULT_LOOKS} upright, mask 1"
 
+# What is said of a fault that the page shows until the command ends, whatever is mended meanwhile.
+AT_NEXT_START = "the command looks at the image again at its next start"
+
 _log = logging.getLogger(__name__)
 
 
@@ -170,10 +173,11 @@ class NetAnswers:
             except UnreadableError as error:
                 fault = str(error)
             except UserError as error:  # such as of a full disk
-                fault, is_of_image = str(error), False
+                fault, is_of_image = f"{error}; {AT_NEXT_START}", False
             except Exception as error:  # such as a lack of memory: the others go on
                 _log.exception("%s", image.name)
-                fault, is_of_image = str(error) or type(error).__name__, False
+                reason = str(error) or type(error).__name__
+                fault, is_of_image = f"{reason}; {AT_NEXT_START}", False
             with self._changed:
                 self._waiting.pop(image.key, None)
                 if _stamp(image.path) != stamp:  # who asks now must not get the old file's answer

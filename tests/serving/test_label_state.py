@@ -25,7 +25,7 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.core.images import decode_image
-from mcc_caffe.serving import label_export
+from mcc_caffe.serving import label_export, net_answers
 from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_export import choose_split
 from mcc_caffe.serving.label_files import (
@@ -993,6 +993,22 @@ def test_a_disk_that_is_full_for_a_moment_makes_no_image_unreadable(folder, net,
                 session.open_image(key)
 
 
+@pytest.mark.parametrize("error", [MemoryError("no room"), UserError("no room"), MemoryError()])
+def test_a_fault_that_may_pass_says_when_the_image_is_looked_at_again(
+    folder, net, monkeypatch, error
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(net_answers, "first_labels", fail)
+    with open_session(folder, net) as session:
+        with pytest.raises(UserError):
+            session.open_image(image_key(pathlib.Path("0.jpg")))
+        fault = session.overview().unreadable[0].fault
+    reason = str(error) or "MemoryError"
+    assert fault == f"{reason}; the command looks at the image again at its next start"
+
+
 def test_a_damaged_file_of_labels_is_named_and_stays(folder, net):
     with open_session(folder, net) as session:
         key = keys_by_name(session)["0.jpg"]
@@ -1002,8 +1018,9 @@ def test_a_damaged_file_of_labels_is_named_and_stays(folder, net):
     damaged = path.read_text()
     with open_session(folder, net) as session:
         assert [state.key for state in session.overview().unreadable] == [key]
+        message = r"\.json is damaged .*mend it.*; the command looks at the image again at its next"
         for action in (lambda: session.open_image(key), lambda: session.image_jpeg(key)):
-            with pytest.raises(UserError, match=r"\.json is damaged .*mend it"):
+            with pytest.raises(UserError, match=message):
                 action()
     assert path.read_text() == damaged
 
