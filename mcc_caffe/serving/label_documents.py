@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from pydantic_core import PydanticCustomError
 
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.keypoint_labels import make_keypoints
+from mcc_caffe.core.keypoint_labels import check_pixels, make_keypoints
 from mcc_caffe.paper import KEYPOINT_COUNT
 from mcc_caffe.serving.run_lengths import check_runs
 
@@ -100,7 +100,9 @@ class Labels(_Record):
         if not sum(self.runs[1::2]):
             return "the mask is empty: paint the hand with the brush"
         try:
-            self.keypoints()
+            keypoints = self.keypoints()
+            # OneHand10K's layout holds them in whole pixels.
+            check_pixels(keypoints[keypoints[:, 2] > 0, :2].round(), "the labels")
         except SampleError:
             return "all points lie in the image's left top corner: drag them to their joints"
         return ""

@@ -517,12 +517,14 @@ def test_what_is_not_complete_is_saved_but_not_done(folder, net):
     complete = labels_of(hand(0))
     missing = tuple(point.model_copy(update={"missing": True}) for point in complete.points)
     corner = tuple(point.model_copy(update={"x": 0.5, "y": 0.0}) for point in complete.points)
+    two = (Point(x=1.4, y=0.0, missing=False), Point(x=0.2, y=1.3, missing=False))
     with open_session(folder, net) as session:
         key = keys_by_name(session)["0.jpg"]
         for update, note in (
             ({"points": missing}, "all 21 points are missing"),
             ({"runs": (160 * 120,)}, "the mask is empty"),
             ({"points": corner}, "all points lie in the image's left top corner"),
+            ({"points": (*two, *missing[2:])}, "all points lie in the image's left top corner"),
             ({"status": "open"}, ""),
             ({"status": "none"}, ""),
         ):
