@@ -12,7 +12,6 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import AsyncMock
 
-import cv2
 import httpx
 import numpy as np
 import PIL.Image
