@@ -22,7 +22,7 @@ from data_tools.readers.onehand10k import LABELS, SPLITS, SUMS, format_label, fo
 from data_tools.readers.shared import encode_mask
 from mcc_caffe.core.coco import hand_category
 from mcc_caffe.core.commands import progress_bar
-from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.errors import NO_ROOM, UserError
 from mcc_caffe.core.files import file_sha256
 from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.serving.label_documents import SavedLabels, Split
@@ -43,6 +43,11 @@ COCO_FILES: dict[Split, str] = {"Train": "hands_train.json", "Test": "hands_test
 TEST_SHARE = 10  # one image in so many is kept for tests
 
 _COPY_DIGITS = 12  # of an image's digest, in the name of its upright copy
+_LINK_REMEDIES = {
+    errno.EISDIR: "move it away",
+    errno.ENOENT: "start the command again, which makes the data sets anew",
+    **dict.fromkeys(NO_ROOM, "make room"),
+}
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # on this file system
 
 
@@ -278,9 +283,8 @@ def link_file(source: Path, link: Path) -> None:
         partial.replace(link)
     except OSError as error:
         if error.errno not in _NO_LINKS:
-            raise UserError(
-                f"{link} cannot be made ({error.strerror}): make the folder writable"
-            ) from None
+            remedy = _LINK_REMEDIES.get(error.errno or 0, "make the folder writable")
+            raise UserError(f"{link} cannot be made ({error.strerror}): {remedy}") from None
         write_own_files({link: source.read_bytes()})
     finally:
         with contextlib.suppress(OSError):

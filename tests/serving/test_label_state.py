@@ -400,6 +400,22 @@ def test_a_change_that_cannot_be_written_can_be_sent_again(folder, net, fault):
         assert session.overview().splits == {"Train": 1, "Test": 1}
 
 
+def test_a_link_that_cannot_be_made_is_named_with_what_helps(folder, net):
+    with open_session(folder, net) as session:
+        key = keys_by_name(session)["0.jpg"]
+        link = folder / LABELS_FOLDER / f"coco/images/{key}.jpg"
+        message = f"{link.name} cannot be made .Is a directory.: move it away"
+        with folder_in_the_place_of(link), pytest.raises(UserError, match=message):
+            save(session, key, labels_of(hand(0)))
+        shutil.rmtree(folder / LABELS_FOLDER / "coco")
+        message = f"{link.name} cannot be made .No such file.*: start the command again, which"
+        with pytest.raises(UserError, match=message):
+            save(session, key, labels_of(hand(0)))
+    with open_session(folder, net) as session:
+        save(session, key, labels_of(hand(0)))
+    assert_same_sets(folder, {key: labels_of(hand(0))})
+
+
 def test_a_turned_image_that_changes_after_a_failed_save_is_exported_as_it_is(folder, net):
     path = folder / "0.png"
     path.write_bytes(turned(hand(0).image(), 6))
