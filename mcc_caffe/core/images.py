@@ -65,6 +65,10 @@ class ImageError(ValueError):
     """An image cannot be decoded. The message says why, without the file's name."""
 
 
+class TooManyPixelsError(ImageError):
+    """An image has more pixels than allowed."""
+
+
 class ImageHeader(NamedTuple):
     """What the header of an image file says.
 
@@ -105,7 +109,7 @@ def open_with_pillow(file: Path | BinaryIO) -> PIL.Image.Image:
         file: The file.
 
     Raises:
-        ImageError: The image has more pixels than allowed.
+        TooManyPixelsError: The image has more pixels than allowed.
         Exception: The file is damaged, or no image: Pillow raises nearly anything.
     """
     bound = max_megapixels()
@@ -117,7 +121,7 @@ def open_with_pillow(file: Path | BinaryIO) -> PIL.Image.Image:
             return PIL.Image.open(file)
         except PIL.Image.DecompressionBombError as error:
             pixels = re.findall(r"\d+", str(error))[0]
-            raise ImageError(
+            raise TooManyPixelsError(
                 f"{pixels} pixels are more than {bound:g} million: make it smaller, or set "
                 f"{MAX_MEGAPIXELS_VARIABLE}"
             ) from None
@@ -132,7 +136,7 @@ def read_header(content: bytes) -> ImageHeader:
         content: The file's bytes.
 
     Raises:
-        ImageError: The image has more pixels than allowed.
+        TooManyPixelsError: The image has more pixels than allowed.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged tags
@@ -243,7 +247,8 @@ def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
         HxWx3 uint8 BGR.
 
     Raises:
-        ImageError: It cannot be decoded, or has more pixels than allowed.
+        ImageError: It cannot be decoded; a TooManyPixelsError where it has more pixels than
+            allowed.
     """
     header = read_header(content)
     pixels = _decode_as_stored(content, header)
@@ -282,7 +287,7 @@ def decode_pixels(content: bytes, flags: int) -> np.ndarray:
             if error.code == cv2.Error.StsNoMem:
                 raise ImageError("not enough memory for its pixels: make it smaller") from None
             if _OPENCV_LIMIT in str(error):
-                raise ImageError(
+                raise TooManyPixelsError(
                     "it has more pixels than OpenCV may decode: make it smaller, or set "
                     f"{MAX_MEGAPIXELS_VARIABLE} (in Python {OPENCV_LIMIT_VARIABLE}, before OpenCV "
                     "is imported)"

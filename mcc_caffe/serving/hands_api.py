@@ -26,6 +26,7 @@ from starlette.requests import ClientDisconnect
 import mcc_caffe
 from mcc_caffe.core.images import (
     ImageError,
+    TooManyPixelsError,
     decode_image,
     max_megapixels,
     read_header,
@@ -163,13 +164,12 @@ async def _wait_until_gone(request: Request) -> None:
 def _decode(content: bytes) -> np.ndarray:
     """Decode an image, or raise an HTTPException that says what is wrong with it."""
     try:
-        header = read_header(content)
-    except ImageError as error:  # of more pixels than allowed
-        raise HTTPException(413, str(error)) from None
-    try:
         return decode_image(content)
+    except TooManyPixelsError as error:
+        raise HTTPException(413, str(error)) from None
     except ImageError as error:
-        raise HTTPException(422 if _is_known(header.format) else 415, str(error)) from None
+        status = 422 if _is_known(read_header(content).format) else 415
+        raise HTTPException(status, str(error)) from None
 
 
 def _is_known(image_format: str) -> bool:

@@ -434,10 +434,10 @@ def test_formats_whose_header_only_opencv_reads_are_bounded_too(ending, tmp_path
 
 
 DECODE_IN_PYTHON = """
-from mcc_caffe.core.images import ImageError, decode_image
+from mcc_caffe.core.images import TooManyPixelsError, decode_image
 try:
     decode_image(open("a.jpg", "rb").read())
-except ImageError as error:
+except TooManyPixelsError as error:
     print(error)
 """
 
