@@ -5,8 +5,8 @@
     python -m mcc_caffe.web label photos       # a page to label the hands of a folder's images
     python -m mcc_caffe.web serve              # POST /hands for programs: an image in, JSON out
 
-The browser runs the network itself. No image leaves the machine. For programs `serve` runs the
-network here.
+On the live page the browser runs the network itself, and no image leaves the machine. `label` and
+`serve` run it here.
 """
 
 import argparse
@@ -31,8 +31,10 @@ from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, export_
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 
-_HOST_HELP = "address to listen at; others than the default let other machines in"
-_LABEL_HOST_HELP = "address of this machine to listen at; others are refused"
+_HOST_HELP = (
+    "address to listen at; other machines reach the server at any but localhost, 127.*.*.* and ::1"
+)
+_LABEL_HOST_HELP = "address to listen at: localhost, 127.*.*.* or ::1; others are refused"
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
