@@ -19,9 +19,10 @@ _LEAST_REGION, _LEAST_HOLE = 0.02, 0.005
 def refine_mask(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Refine the net's mask by the image's colours (GrabCut).
 
-    Pixels of which the net is sure stay what they are, so that only the border moves. A part of the
-    image of more than 0.3 million pixels around the hand is reduced for the search, and the border
-    is then drawn at full resolution.
+    Pixels of which the net is sure stay what they are, except in small regions of the hand, which
+    are removed, and small holes in it, which are filled. A part of the image of more than 0.3
+    million pixels around the hand is reduced for the search, and the border is then drawn at full
+    resolution.
 
     Args:
         image: HxWx3 uint8 BGR.
