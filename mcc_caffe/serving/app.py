@@ -7,6 +7,7 @@ Every answer carries headers that keep other sites out and the browser in: the p
 from elsewhere, and the browser lets WebAssembly use threads (cross-origin isolation).
 """
 
+import hashlib
 import ipaddress
 import logging
 import os
@@ -221,9 +222,13 @@ def _refusal(request: Request, hosts: Sequence[str]) -> Response | None:
 def _model_router(model: WebModel) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
+    headers = {"ETag": f'"{hashlib.sha256(model.onnx).hexdigest()}"'}
+
     @router.get(f"/{MODEL_FILE}")
-    def onnx_model() -> Response:
-        return Response(model.onnx, media_type="application/octet-stream")
+    def onnx_model(request: Request) -> Response:
+        if request.headers.get("If-None-Match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(model.onnx, media_type="application/octet-stream", headers=headers)
 
     @router.get(f"/{MODEL_DESCRIPTION_FILE}")
     def model_description() -> Response:

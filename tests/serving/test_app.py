@@ -137,6 +137,14 @@ def test_the_first_load_is_small(model, client):
         assert len(model.onnx) + sum(path.stat().st_size for path in loaded) < 15e6
 
 
+def test_a_browser_that_has_the_model_does_not_get_it_again(client):
+    tag = client.get("/model.onnx").headers["etag"]
+    answer = client.get("/model.onnx", headers={"If-None-Match": tag})
+    assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+    other = client.get("/model.onnx", headers={"If-None-Match": '"other"'})
+    assert other.status_code == 200 and len(other.content) > 1e6
+
+
 def test_the_page_fetches_its_modules_at_once():
     """The links name what start.js imports, directly and through others."""
     page = (STATIC / "index.html").read_text()
