@@ -221,7 +221,6 @@ def _refusal(request: Request, hosts: Sequence[str]) -> Response | None:
 
 def _model_router(model: WebModel) -> APIRouter:
     router = APIRouter(include_in_schema=False)
-
     headers = {"ETag": f'"{hashlib.sha256(model.onnx).hexdigest()}"'}
 
     @router.get(f"/{MODEL_FILE}")
