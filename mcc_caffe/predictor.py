@@ -144,6 +144,8 @@ class HandPredictor:
                 raise UserError(f"{name}={path!r}: give the path of a file, or None for ours")
         if weights is None:
             weights = shipped_weights(variant)
+            # They are of the full net, which need not be told by their layers.
+            prototxt = prototxt or require_shipped(f"prototxt/{variant}/deploy.prototxt")
         if weights is None:
             raise UserError(
                 f"no weights of the variant {variant} come with the package: give a caffemodel, "
