@@ -16,7 +16,8 @@ GIVEN := N PHOTOS TAUGHT SOURCE DATA GPUS GPU VARIANT BAKE FORMAT RESUME WEIGHTS
 NAMED := $(sort $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 # Of these, variables that programs read in the environment, to which make hands them.
 HANDED_ON := PYTHON TMPDIR XDG_% CAFFE_% MCC_CAFFE_% CUDA% CUDNN% NVIDIA_% OMP_% OPENBLAS_%
-$(foreach name,$(GIVEN),$(if $(filter undefined,$(origin $(name))),,\
+TAKEN := $(GIVEN) $(filter $(HANDED_ON),$(NAMED))
+$(foreach name,$(TAKEN),$(if $(filter undefined,$(origin $(name))),,\
     $(eval override $(name) := $$(value $(name)))))
 
 N ?= 2000
@@ -38,7 +39,7 @@ IMAGES ?=
 SET ?=
 # Further options of a target's command, as in `make train ARGS="--iterations 100"`.
 ARGS ?=
-export $(GIVEN)
+export $(TAKEN)
 
 # What each target reads of them. BAKE's companions have no effect without it.
 reads_caffe := GPU

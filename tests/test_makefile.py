@@ -204,6 +204,18 @@ def test_nothing_that_is_given_is_executed(text, target, name, folder):
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["/home/me/caf$fe", "$$HOME", "$(shell touch X)", *COMMANDS_IN_TEXT]
+)
+@pytest.mark.parametrize("name", ["CAFFE_SOURCE", "XDG_CACHE_HOME", "CUDA_ARCH", "PYTHON"])
+def test_programs_read_variables_in_the_environment_as_they_were_given(text, name, folder):
+    for program in (".venv/bin/python", "caffe_build/setup.sh"):
+        (folder / program).write_text(f'#!/bin/sh\nprintf %s "${name}" > value.txt\n')
+        done, _ = commands(folder, "setup" if "setup" in program else "caffe", f"{name}={text}")
+        assert done.returncode == 0 and not (folder / "X").exists(), done.stderr
+        assert (folder / "value.txt").read_text() == text
+
+
 def test_a_quote_without_its_partner_is_named(folder):
     done, called = commands(folder, "infer", "IMAGES=not'there.jpg b.jpg")
     assert done.returncode and not called and "IMAGES has a quote" in done.stderr
