@@ -132,49 +132,66 @@ UBUNTU = Package(
 
 @dataclass(frozen=True)
 class Tree:
-    """An unpacked source tree of the user; it is copied and never changed."""
+    """An unpacked source tree of the user; it is copied and never changed.
+
+    Attributes:
+        root: Its top folder.
+        id: Its hash, as `hash_tree` returns it.
+    """
 
     root: Path
-
-    @property
-    def id(self) -> str:
-        """The hash of the names and contents of all its source files."""
-        digest = hashlib.sha256()
-        for path in self._files():
-            digest.update(f"{path.relative_to(self.root)}\0{_file_sum(path)}\n".encode())
-        return digest.hexdigest()
+    id: str
 
     def unpack(self, destination: Path, log: TextIO) -> None:
-        """Copy the tree to `destination`."""
+        """Copy the tree to `destination`.
+
+        Raises:
+            SourceError: The tree is no longer the one that was hashed.
+        """
         print(f"copying {self.root}", file=log)
-        for path in self._files():
+        for path in _source_files(self.root):
             copy = destination / path.relative_to(self.root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copy)
+        if hash_tree(destination) != self.id:
+            raise SourceError(f"{self.root} was changed while it was copied: run it again")
 
-    def _files(self) -> Iterator[Path]:
-        """Yield the source files, in an order that is always the same.
 
-        What a link leads to belongs to the source as if it lay there. Pipes, sockets and devices
-        do not.
+def hash_tree(root: Path) -> str:
+    """Return the hash of the names and contents of all source files in a tree.
 
-        Raises:
-            SourceError: A link leads back to a folder that holds it.
-        """
-        for folder, subfolders, files in os.walk(self.root, onerror=_fail, followlinks=True):
-            ignored = _NOT_SOURCE(folder, subfolders + files)
-            subfolders[:] = sorted(set(subfolders) - ignored)
-            for name in subfolders:
-                path = Path(folder, name)
-                if path.is_symlink() and _leads_back(path):
-                    raise SourceError(
-                        f"{path} is a link to a folder that holds it, so that the source has no "
-                        "end: remove the link"
-                    )
-            for name in sorted(set(files) - ignored):
-                path = Path(folder, name)
-                if path.is_file():
-                    yield path
+    Raises:
+        SourceError: As `_source_files` does.
+    """
+    digest = hashlib.sha256()
+    for path in _source_files(root):
+        digest.update(f"{path.relative_to(root)}\0{_file_sum(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _source_files(root: Path) -> Iterator[Path]:
+    """Yield the source files of a tree, in an order that is always the same.
+
+    What a link leads to belongs to the source as if it lay there. Pipes, sockets and devices do
+    not.
+
+    Raises:
+        SourceError: A link leads back to a folder that holds it.
+    """
+    for folder, subfolders, files in os.walk(root, onerror=_fail, followlinks=True):
+        ignored = _NOT_SOURCE(folder, subfolders + files)
+        subfolders[:] = sorted(set(subfolders) - ignored)
+        for name in subfolders:
+            path = Path(folder, name)
+            if path.is_symlink() and _leads_back(path):
+                raise SourceError(
+                    f"{path} is a link to a folder that holds it, so that the source has no "
+                    "end: remove the link"
+                )
+        for name in sorted(set(files) - ignored):
+            path = Path(folder, name)
+            if path.is_file():
+                yield path
 
 
 def choose_source(tree: str | None) -> Package | Tree:
@@ -193,7 +210,7 @@ def choose_source(tree: str | None) -> Package | Tree:
                 f"CAFFE_SOURCE={tree} is no Caffe source tree: "
                 "it has no src/caffe/proto/caffe.proto"
             )
-        return Tree(root)
+        return Tree(root, hash_tree(root))
     release = platform.freedesktop_os_release()
     family = f"{release['ID']} {release.get('ID_LIKE', '')}".split()
     if "ubuntu" in family:

@@ -16,7 +16,7 @@ from caffe_build import __main__ as command
 from caffe_build import build, check, locate, options
 from caffe_build.errors import CompileError, DiskError, PrefixError, SourceError
 from caffe_build.options import CPU
-from caffe_build.source import Tree, choose_source
+from caffe_build.source import choose_source, hash_tree
 from tests.support.builds import environment, write_program
 from tests.support.commands import ROOT, refusal, run
 
@@ -104,13 +104,13 @@ def test_a_named_source_stays_the_source_of_later_builds(
     provide, caffe_like_tree, monkeypatch, capsys
 ):
     of_tree = provide(caffe_like_tree)
-    assert of_tree == Tree(caffe_like_tree).id and provide() == of_tree
+    assert of_tree == hash_tree(caffe_like_tree) and provide() == of_tree
     monkeypatch.setattr(build, "CPU", dataclasses.replace(CPU, edits=()))
     monkeypatch.setattr(options, "CPU", dataclasses.replace(CPU, edits=()))
     assert provide() == of_tree  # our edits are others
     (caffe_like_tree / "more.cpp").touch()
     edited = provide(caffe_like_tree)
-    assert edited == Tree(caffe_like_tree).id != of_tree
+    assert edited == hash_tree(caffe_like_tree) != of_tree
     capsys.readouterr()
     shutil.rmtree(locate.cache_folder())
     assert provide(gpu=0) == edited

@@ -111,13 +111,13 @@ def test_the_key_changes_with_everything_it_is_made_of():
 def test_the_key_of_a_tree_follows_its_sources_only(tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.cpp").write_text("1")
-    before = source.Tree(tmp_path).id
+    before = source.hash_tree(tmp_path)
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "a.o").write_text("object")
     (tmp_path / "_caffe.so").symlink_to("nowhere")
-    assert source.Tree(tmp_path).id == before
+    assert source.hash_tree(tmp_path) == before
     (tmp_path / "src" / "a.cpp").write_text("2")
-    assert source.Tree(tmp_path).id != before
+    assert source.hash_tree(tmp_path) != before
 
 
 def test_what_a_link_of_a_tree_leads_to_belongs_to_it(tmp_path):
@@ -126,11 +126,11 @@ def test_what_a_link_of_a_tree_leads_to_belongs_to_it(tmp_path):
         folder.mkdir()
     (tree / "src").symlink_to(elsewhere)
     (elsewhere / "a.cpp").write_text("1")
-    before = source.Tree(tree).id
+    before = source.hash_tree(tree)
     (elsewhere / "a.cpp").write_text("2")
-    assert source.Tree(tree).id != before
+    assert source.hash_tree(tree) != before
     with open(tmp_path / "log", "w") as log:
-        source.Tree(tree).unpack(tmp_path / "copy", log)
+        source.Tree(tree, source.hash_tree(tree)).unpack(tmp_path / "copy", log)
     assert (tmp_path / "copy/src/a.cpp").read_text() == "2"
 
 
@@ -138,11 +138,11 @@ def test_a_pipe_in_a_tree_is_no_source(tmp_path):
     tree = tmp_path / "tree"
     (tree / "src").mkdir(parents=True)
     (tree / "src/a.cpp").write_text("1")
-    before = source.Tree(tree).id
+    before = source.hash_tree(tree)
     os.mkfifo(tree / "pipe")
-    assert source.Tree(tree).id == before
+    assert source.hash_tree(tree) == before
     with open(tmp_path / "log", "w") as log:
-        source.Tree(tree).unpack(tmp_path / "copy", log)
+        source.Tree(tree, source.hash_tree(tree)).unpack(tmp_path / "copy", log)
     assert [path.name for path in (tmp_path / "copy").iterdir()] == ["src"]
 
 
@@ -150,10 +150,10 @@ def test_a_link_of_a_tree_to_a_folder_around_it_is_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     (tmp_path / "a/b").symlink_to(tmp_path / "b")
-    assert source.Tree(tmp_path).id  # b twice, which ends
+    assert source.hash_tree(tmp_path)  # b twice, which ends
     (tmp_path / "b/a").symlink_to(tmp_path / "a")
     with pytest.raises(SourceError, match="a/b/a is a link to a folder that holds it.*remove"):
-        source.Tree(tmp_path).id  # noqa: B018
+        source.hash_tree(tmp_path)
 
 
 # --- apt's configuration
@@ -296,6 +296,16 @@ def test_a_tree_is_copied_without_what_was_built_in_it(caffe_like_tree, tmp_path
     assert (tmp_path / "copy" / "src/caffe/proto/caffe.proto").is_file() and not (
         tmp_path / "copy" / "build"
     ).exists()
+
+
+def test_a_tree_that_changes_before_it_is_copied_is_refused(caffe_like_tree, tmp_path):
+    tree = source.choose_source(str(caffe_like_tree))
+    (caffe_like_tree / "more.cpp").touch()
+    with (
+        open(tmp_path / "log", "w") as log,
+        pytest.raises(SourceError, match=f"^{caffe_like_tree} was changed while it was copied"),
+    ):
+        tree.unpack(tmp_path / "copy", log)
 
 
 def test_a_package_with_a_wrong_checksum_is_refused(tmp_path):
