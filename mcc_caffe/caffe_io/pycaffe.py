@@ -5,6 +5,7 @@ Caffe, its BLAS and oneDNN read a few environment variables once, when they are 
 threads must be set before it (`set_threads`).
 """
 
+import ctypes
 import logging
 import os
 import re
@@ -163,20 +164,21 @@ def blas_kernels(cpuinfo: str) -> str:
 
 
 def has_cuda() -> bool:
-    """Return whether the imported Caffe was built with CUDA."""
-    return _has_loaded("libcudart", "libcublas")
+    """Return whether Caffe was built with CUDA."""
+    return _has_symbol("cublasCreate_v2")
 
 
 def has_onednn() -> bool:
-    """Return whether the imported Caffe has our convolutions by oneDNN."""
-    return _has_loaded("libdnnl")
+    """Return whether Caffe has our convolutions by oneDNN."""
+    return _has_symbol("dnnl_version")
 
 
-def _has_loaded(*libraries: str) -> bool:
-    """Return whether Caffe brought one of the libraries into this process."""
-    import_caffe()
-    with open("/proc/self/maps") as maps:
-        return any(library in line for line in maps for library in libraries)
+def _has_symbol(name: str) -> bool:
+    """Return whether Caffe, or a library that it links to, defines a symbol.
+
+    The program's other libraries do not count: PyTorch brings CUDA's, for example.
+    """
+    return hasattr(ctypes.CDLL(import_caffe()._caffe.__file__), name)
 
 
 def gpu_ids() -> list[int]:

@@ -1,15 +1,18 @@
 """Caffe is imported, or one line says why not."""
 
 import os
+import shutil
 
 import pytest
+from numpy.random import mtrand
 
+from caffe_build.locate import build_name, importable_folder
 from mcc_caffe.caffe_io import pycaffe
 from mcc_caffe.caffe_io.pycaffe import gpu_ids, import_caffe, require_caffe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import choose_engine
 from tests.support.builds import write_program
-from tests.support.commands import ROOT, refusal, run
+from tests.support.commands import ROOT, refusal, run, run_code
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,21 @@ def test_the_error_says_why_gpus_cannot_be_used(monkeypatch, asked, cuda, presen
     monkeypatch.setattr(pycaffe, "gpu_ids", lambda: present)
     with pytest.raises(UserError, match=words):
         pycaffe.require_gpus(asked)
+
+
+def test_a_build_of_ours_can_do_what_its_name_says():
+    name = build_name(importable_folder())
+    if not name:
+        pytest.skip("this Caffe was built elsewhere")
+    assert pycaffe.has_onednn() and pycaffe.has_cuda() == name.startswith("CUDA")
+
+
+def test_cuda_that_another_library_of_the_program_brings_is_not_caffes(tmp_path):
+    library = tmp_path / "libcublas.so.13"
+    shutil.copy(mtrand.__file__, library)
+    ask = "from mcc_caffe.caffe_io import pycaffe; print(pycaffe.has_cuda())"
+    load = f"import ctypes, numpy; ctypes.CDLL({str(library)!r}); "
+    assert run_code(load + ask).stdout == run_code(ask).stdout != ""
 
 
 def test_no_gpu_that_the_environment_leaves_is_said(monkeypatch):
