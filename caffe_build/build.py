@@ -89,12 +89,7 @@ def is_usable(prefix: Path) -> bool:
 
     An upgrade of the system may have removed one.
     """
-    if not prefix.is_dir():
-        return False
-    fault = check.load_fault(prefix)
-    if fault:
-        say(f"the Caffe built before no longer loads ({fault}), so it is built again")
-    return not fault
+    return prefix.is_dir() and not check.load_fault(prefix)
 
 
 def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> None:
@@ -115,8 +110,11 @@ def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> 
     """
     prefix.parent.mkdir(parents=True, exist_ok=True)
     with lock(prefix.with_name(f"{prefix.name}.lock")):
-        if prefix.is_dir() and not check.load_fault(prefix):  # another process has just built it
-            return
+        if prefix.is_dir():
+            fault = check.load_fault(prefix)
+            if not fault:  # another process has just built it
+                return
+            say(f"the Caffe built before no longer loads ({fault}), so it is built again")
         started = time.monotonic()
         _look_for_tools(_TOOLS + (_FETCH_TOOLS if isinstance(source, Package) else ()), options)
         require_space(prefix.parent, _NEEDED_MB)

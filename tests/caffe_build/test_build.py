@@ -14,6 +14,7 @@ from caffe_build.errors import (
     CompileError,
     DiskError,
 )
+from caffe_build.locate import build_name, importable_folder
 from caffe_build.options import CPU
 from tests.support.builds import write_program
 from tests.support.commands import ROOT
@@ -32,6 +33,24 @@ def test_failure_lines_are_those_that_tell(tmp_path):
     assert build.failure_lines(log) == "FAILED: a.o\na.cpp:3:1: error: no member"
     log.write_text("".join(f"{i}\n" for i in range(100)))
     assert build.failure_lines(log).splitlines() == [str(i) for i in range(80, 100)]
+
+
+@pytest.mark.parametrize("content, words", [(None, "No such file"), (b"cut", "file too short")])
+@pytest.mark.parametrize("library", ["python/caffe/_caffe.so", "lib/libcaffe.so.1.0.0"])
+def test_a_build_of_which_a_library_is_damaged_or_gone_is_not_usable(
+    library, content, words, tmp_path
+):
+    folder = importable_folder()
+    if not build_name(folder):
+        pytest.skip("this Caffe was built elsewhere")
+    prefix = shutil.copytree(folder.parent, tmp_path / "caffe", symlinks=True)
+    assert build.is_usable(prefix) and check.load_fault(prefix) == ""
+    (prefix / library).unlink()
+    if content:
+        (prefix / library).write_bytes(content)
+    assert not build.is_usable(prefix) and words in check.load_fault(prefix)
+    shutil.rmtree(prefix)
+    assert not build.is_usable(prefix)
 
 
 @pytest.fixture
@@ -169,3 +188,18 @@ def test_what_another_process_has_built_before_the_lock_is_not_built_again(
     prefix = built(caffe_like_tree, tmp_path / "cache")
     write_program(fake_tools / "ninja", "exit 1")
     assert built(caffe_like_tree, tmp_path / "cache") == prefix
+
+
+def test_a_build_that_no_longer_loads_is_built_again_with_a_word(
+    caffe_like_tree, tmp_path, fake_tools, monkeypatch, capsys
+):
+    make_objects(fake_tools)
+    monkeypatch.setattr(check, "fault", lambda folder: "")
+    monkeypatch.setattr(check, "load_fault", lambda prefix: "libglog.so.1 is gone")
+    (caffe_like_tree / "LICENSE").write_text("BSD")
+    prefix = built(caffe_like_tree, tmp_path / "cache")
+    assert "no longer loads" not in capsys.readouterr().out
+    assert not build.is_usable(prefix) and not capsys.readouterr().out
+    built(caffe_like_tree, tmp_path / "cache")
+    said = "caffe: the Caffe built before no longer loads (libglog.so.1 is gone), so it is built"
+    assert said in capsys.readouterr().out
