@@ -1,6 +1,7 @@
 """Finds the files that come with the project.
 
-They stand beside the package in a checkout, inside it when installed.
+All stand inside the package when it is installed. In a checkout the nets and solvers stand beside
+it.
 """
 
 from pathlib import Path
@@ -34,5 +35,6 @@ def find_shipped(relative: str) -> Path | None:
     Returns:
         Its path; None where it is not there.
     """
-    paths = (root / relative for root in (_PACKAGE.parent, _PACKAGE))
+    # The package comes first: beside an installed one lie other packages.
+    paths = (root / relative for root in (_PACKAGE, _PACKAGE.parent))
     return next((path for path in paths if path.is_file()), None)
