@@ -166,7 +166,7 @@ web: setup  ## the page that finds hands live in the browser, at http://127.0.0.
 vendor: setup  ## bring the files of others that the browser loads again, from npm
 	@mcc_caffe/serving/vendor.sh
 
-demo: prototxt  ## from nothing to drawings: prototxts, hands, LMDB, a short training, inference
+demo: caffe  ## from nothing to drawings: hands, LMDB, a short training, inference
 	@$(call split,ARGS); $(RUN) mcc_caffe.demo "$${ARGS_WORDS[@]}"
 
 bench: caffe  ## measure speed beside other engines, to runs/bench; ARGS=--quick: 12 to 25 minutes
