@@ -175,6 +175,11 @@ def _from_cache(
     if linked and not tree and keep and build.is_current(linked) and build.is_usable(linked):
         return _Choice(linked, linked_options.name, remembered)
     caffe_source = _choose_source(tree, remembered, linked)
+    # The folder of a build with CUDA, or what the build says of itself, may be gone.
+    link = locate.linked_folder()
+    in_use = linked or (link.parent if link else None)
+    if gpu is None and in_use and build.is_named_cuda(in_use) and not linked_options.toolkit:
+        gpu = 1
     toolkit = linked_options.toolkit if gpu is None else None
     if gpu:
         toolkit = cuda.find_toolkit(cache)

@@ -26,6 +26,7 @@ from caffe_build.source import Package, Tree
 
 _TOOLS = ("cmake", "ninja", "c++", "protoc")
 _FETCH_TOOLS = ("apt-get", "dpkg-source")
+_CUDA_PREFIX = "caffe-cuda-"  # of the names of builds with CUDA
 _NEEDED_MB = 500  # a CPU build needs some 50, apt's lists up to 150 for a moment
 
 
@@ -67,7 +68,12 @@ def check_disk(folder: Path, output: str) -> None:
 def cached_prefix(source_id: str, options: Options, cache: Path) -> Path:
     """Return the folder in the cache of the build of a source with these options."""
     key = cache_key(source_id, options, machine_facts())
-    return cache / (f"caffe-cuda-{key}" if options.toolkit else f"caffe-{key}")
+    return cache / f"{_CUDA_PREFIX if options.toolkit else 'caffe-'}{key}"
+
+
+def is_named_cuda(prefix: Path) -> bool:
+    """Return whether a folder in the cache is named as a build with CUDA; it may be gone."""
+    return prefix.name.startswith(_CUDA_PREFIX)
 
 
 def options_of(prefix: Path) -> Options:

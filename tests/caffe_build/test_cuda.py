@@ -426,6 +426,27 @@ def test_a_build_with_cuda_that_is_out_of_date_is_followed_by_one_for_the_same_g
     assert built == [TOOLKIT]
 
 
+@pytest.mark.parametrize("lost", ["the folder", "about.json"])
+def test_a_build_with_cuda_that_is_lost_is_followed_by_another_with_cuda(
+    lost, linked_cuda, tmp_path, monkeypatch
+):
+    prefix = build.cached_prefix(source.DEBIAN.id, options.gpu(TOOLKIT), tmp_path)
+    monkeypatch.setattr(locate, "linked_folder", lambda: prefix / "python")
+    monkeypatch.setattr(locate, "folder_before_link", lambda: None)
+    if lost == "the folder":
+        shutil.rmtree(prefix)
+    else:
+        (prefix / lost).write_text("{cut")
+    built = []
+    monkeypatch.setattr(build, "is_usable", lambda prefix: False)
+    monkeypatch.setattr(build, "build", lambda wanted, way, prefix, jobs: built.append(way.toolkit))
+    linked = prefix if prefix.is_dir() else None
+    command._from_cache(None, tmp_path, linked, gpu=None, jobs=1)
+    assert built == [TOOLKIT]
+    command._from_cache(None, tmp_path, linked, gpu=0, jobs=1)
+    assert built == [TOOLKIT, None]
+
+
 def test_gpu_and_a_caffe_of_ones_own_exclude_each_other(tmp_path):
     (tmp_path / "python" / "caffe").mkdir(parents=True)
     (tmp_path / "python" / "caffe" / "_caffe.so").touch()
