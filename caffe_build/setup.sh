@@ -30,7 +30,7 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 have_own_caffe() {  # -S: without site-packages only PYTHONPATH counts, and that is all that .venv would see as well
     [ -n "${CAFFE_PREFIX:-}" ] || { [ -n "${PYTHONPATH:-}" ] && "$python" -S -c \
-        'import importlib.util, sys; sys.exit(importlib.util.find_spec("caffe") is None)' 2>/dev/null; }
+        'import sys; from caffe_build.locate import importable_folder as f; sys.exit(f() is None)' 2>/dev/null; }
 }
 
 missing_packages() {  # one line a package: its alternatives, as a|b
@@ -96,14 +96,16 @@ command -v apt-get >/dev/null ||
     die "this is no Debian or Ubuntu: install what these are called here, then build by hand: ${python_packages[*]} ${caffe_packages[*]}"
 
 [[ ${1:-} =~ ^(--check)?$ ]] || die "unknown option $1; the only one is --check"
+if [ "${1:-}" != --check ]; then
+    # Two at once would install twice and spoil each other's .venv. The lock ends with this process and its children.
+    exec 9<caffe_build/setup.sh
+    flock -n 9 || { say "another process sets up this folder; waiting for it"; flock 9; }
+fi
 mapfile -t missing < <(missing_packages)
 if [ "${1:-}" = --check ]; then
     [ ${#missing[@]} = 0 ] && { say "all distribution packages are there"; exit 0; }
     die "missing; install them with: sudo apt-get install --no-install-recommends $(pick_names "${missing[@]}" | tr '\n' ' ')"
 fi
-# Two at once would spoil each other's .venv. The lock ends with this process and its children.
-exec 9<caffe_build/setup.sh
-flock -n 9 || { say "another process sets up this folder; waiting for it"; flock 9; }
 [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 
 # The folder counts too: an editable installation knows its own path.

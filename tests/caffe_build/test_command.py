@@ -352,6 +352,15 @@ def test_setup_with_a_caffe_of_ones_own_asks_for_no_build_packages(tmp_path):
     assert "libboost" not in answer.stderr and "libgl1" in answer.stderr
 
 
+def test_setup_takes_a_folder_on_pythonpath_for_a_caffe_only_if_python_imports_it(tmp_path):
+    (tmp_path / "home/caffe").mkdir(parents=True)  # such as a clone of Caffe
+    answer = setup_sh(tmp_path, "--check", PYTHONPATH=str(tmp_path / "home"))
+    assert "libboost" in answer.stderr
+    (tmp_path / "home/caffe/__init__.py").touch()
+    answer = setup_sh(tmp_path, "--check", PYTHONPATH=str(tmp_path / "home"))
+    assert "libboost" not in answer.stderr and "libgl1" in answer.stderr
+
+
 def test_setup_says_what_apt_said(tmp_path):
     answer = setup_sh(tmp_path, sudo=True)
     assert answer.returncode == 1
@@ -378,6 +387,28 @@ def test_two_setups_of_one_clone_work_one_after_the_other(tmp_path):
         "setup: all in place",
     ]
     assert steps.read_text() == "start\nend\n" * (len(steps.read_text().splitlines()) // 2)
+
+
+def test_of_two_first_setups_of_one_clone_one_installs_the_packages(tmp_path):
+    clone, tools = copy_for_setup(tmp_path / "clone"), tmp_path / "tools"
+    write_tools(tools, sudo=True)
+    write_program(clone / ".venv/bin/python", "exit 0")
+    installed = tmp_path / "installed"
+    write_program(
+        tools / "dpkg-query",
+        f'[ -e {installed} ] && {{ shift 2; for name; do echo "installed $name"; done; }}',
+    )
+    write_program(
+        tools / "apt-get",
+        f'echo "$*" >> {tmp_path}/calls\n'
+        f'case "$*" in *" install "*) sleep 0.5; : > {installed} ;; esac',
+    )
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        tasks = [pool.submit(run_setup_sh, tools, root=clone) for _ in range(2)]
+        answers = [task.result() for task in tasks]
+    assert [answer.returncode for answer in answers] == [0, 0], answers
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert len([call for call in calls if "libboost-python-dev" in call]) == 1, calls
 
 
 SAYS_3_12 = '[ "$1" = -c ] || echo Python 3.12.1'
