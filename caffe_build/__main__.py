@@ -21,6 +21,7 @@ goes on).
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -61,6 +62,8 @@ def main() -> int:
         help="compilers at once (default: one a core)",
     )
     arguments = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths are printed as they are
     if arguments.jobs < 1:
         parser.error(f"--jobs {arguments.jobs}: at least 1 is needed")
     if arguments.print_prefix:
@@ -102,6 +105,7 @@ def _provide(gpu: int | None, jobs: int) -> None:
     )
     if named_prefix:
         folder = locate.python_folder(Path(named_prefix))
+        locate.check_linkable(folder)
         _use(folder, f"CAFFE_PREFIX={named_prefix}", gpu, is_linked=True)
         _link(folder)
     elif importable and not is_own_build and not tree:

@@ -226,7 +226,7 @@ def _compile(objects: Path, jobs: int, log: TextIO) -> None:
     command = ["ninja", "-C", str(objects), "-j", str(jobs), "caffe", "pycaffe", "caffe.bin"]
     environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
     # Seconds between two drawings of the bar: in a log file each of them is a line.
-    interval = 0.2 if sys.stderr.isatty() else 30
+    interval = 0.2 if sys.stderr and sys.stderr.isatty() else 30
     with (
         subprocess.Popen(
             command,
@@ -236,7 +236,13 @@ def _compile(objects: Path, jobs: int, log: TextIO) -> None:
             text=True,
             errors="replace",
         ) as ninja,
-        tqdm(desc="compiling", unit="file", mininterval=interval, maxinterval=interval) as bar,
+        tqdm(
+            desc="compiling",
+            unit="file",
+            mininterval=interval,
+            maxinterval=interval,
+            disable=sys.stderr is None,
+        ) as bar,
     ):
         assert ninja.stdout is not None
         try:

@@ -33,18 +33,17 @@ _FATAL = re.compile(r"^\s*F\d+ .*?\] (.*)", re.MULTILINE)
 _PROGRESS_BAR = re.compile(r"\d+%\|.*\| *\d+/\d+ \[")  # tqdm's
 
 _SAY_WHERE = """
+import os
+import sys
 from caffe_build.locate import importable_folder
-print(importable_folder() or "")
+sys.stdout.buffer.write(os.fsencode(importable_folder() or ""))
 """
 
 
 def imported_folder() -> Path | None:
     """Return the folder that a new process would import Caffe from, None if there is none."""
-    run = subprocess.run(
-        [sys.executable, "-c", _SAY_WHERE], capture_output=True, text=True, check=True
-    )
-    folder = run.stdout.rstrip("\n")
-    return Path(folder) if folder else None
+    run = subprocess.run([sys.executable, "-c", _SAY_WHERE], capture_output=True, check=True)
+    return Path(os.fsdecode(run.stdout)) if run.stdout else None
 
 
 def fault(python_folder: Path) -> str:
@@ -78,6 +77,7 @@ def _complaint(code: str, environment: dict[str, str]) -> str:
         cwd="/",  # -c puts the current folder on the path
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
     )
     return reason(run.returncode, run.stderr) if run.returncode else ""

@@ -176,7 +176,7 @@ def provide(toolkit: Toolkit) -> None:
 def _find_nvcc(root: str | None) -> str:
     """Return the path of nvcc, of the toolkit `root` if one is named."""
     if root:
-        nvcc = shutil.which("nvcc", path=str(Path(root).expanduser() / "bin"))
+        nvcc = shutil.which("nvcc", path=os.path.join(os.path.expanduser(root), "bin"))
         if not nvcc:
             raise CompileError(f"CUDA_TOOLKIT_ROOT={root} has no bin/nvcc: {_INSTALL}")
         return nvcc
@@ -286,7 +286,7 @@ def _install(wheels: list[str], target: Path) -> None:
         "--no-compile",
         "--disable-pip-version-check",
     ]
-    quiet = [] if sys.stdout.isatty() else ["--quiet"]
+    quiet = [] if sys.stdout and sys.stdout.isatty() else ["--quiet"]
     answer = subprocess.run(
         [sys.executable, "-m", "pip", "install", *options, *quiet, "--target", target, *wheels],
         env={**os.environ, "TMPDIR": str(target.parent)},  # /tmp may be smaller than the packages

@@ -44,7 +44,7 @@ def python_folder(prefix: Path) -> Path:
     Raises:
         PrefixError: `prefix` is no built Caffe.
     """
-    prefix = Path(os.path.realpath(prefix.expanduser()))
+    prefix = Path(os.path.realpath(os.path.expanduser(prefix)))
     for layout in _LAYOUTS:
         if any((prefix / layout / "caffe").glob("_caffe*.so")):
             return prefix / layout
@@ -154,8 +154,17 @@ def check_linkable(python_folder: Path, tree: Path | None = None) -> None:
     """Check that `link`, with the same arguments, can write its file or need not.
 
     Raises:
+        PrefixError: A path is not in UTF-8, as Python reads .pth files.
         DiskError: It must write it, and this interpreter's packages cannot be written to.
     """
+    for path in filter(None, (python_folder, tree)):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise PrefixError(
+                f"Python cannot read the name of {str(path)!r}, which is not in UTF-8: "
+                "rename the folder"
+            ) from None
     folder = link_path().parent
     if _link_lines() == _new_link_lines(python_folder, tree):
         return

@@ -165,7 +165,8 @@ def hash_tree(root: Path) -> str:
     """
     digest = hashlib.sha256()
     for path in _source_files(root):
-        digest.update(f"{path.relative_to(root)}\0{_file_sum(path)}\n".encode())
+        name = os.fsencode(path.relative_to(root))
+        digest.update(name + f"\0{_file_sum(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -204,7 +205,7 @@ def choose_source(tree: str | None) -> Package | Tree:
         SourceError: The tree is none of Caffe, or the distribution has no package.
     """
     if tree:
-        root = Path(os.path.realpath(Path(tree).expanduser()))
+        root = Path(os.path.realpath(os.path.expanduser(tree)))
         if not (root / "src" / "caffe" / "proto" / "caffe.proto").is_file():
             raise SourceError(
                 f"CAFFE_SOURCE={tree} is no Caffe source tree: "

@@ -121,6 +121,14 @@ def test_a_failed_compilation_keeps_its_work_and_takes_no_name(
     ]
 
 
+def test_a_closed_stderr_needs_no_progress_bar(caffe_like_tree, tmp_path, fake_tools, monkeypatch):
+    make_objects(fake_tools)
+    monkeypatch.setattr(check, "fault", lambda folder: "")
+    monkeypatch.setattr(sys, "stderr", None)
+    (caffe_like_tree / "LICENSE").write_text("BSD")
+    assert (built(caffe_like_tree, tmp_path / "cache") / "about.json").is_file()
+
+
 def test_a_build_that_does_not_work_takes_no_name(caffe_like_tree, tmp_path, fake_tools):
     make_objects(fake_tools)
     (caffe_like_tree / "LICENSE").write_text("BSD")

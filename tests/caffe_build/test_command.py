@@ -188,6 +188,8 @@ def test_named_prefixes_that_do_not_work_are_one_line(tmp_path):
     for prefix in (tmp_path, link_to_itself):
         answer = run("caffe_build", env=environment(CAFFE_PREFIX=str(prefix)))
         assert "is no built Caffe" in refusal(answer, PrefixError.code)
+    answer = run("caffe_build", env=environment(CAFFE_PREFIX="~nosuchuser/caffe"))
+    assert "~nosuchuser/caffe is no built Caffe" in refusal(answer, PrefixError.code)
     package = tmp_path / "python" / "caffe"
     package.mkdir(parents=True)
     (package / "_caffe.so").touch()
@@ -199,6 +201,28 @@ def test_named_prefixes_that_do_not_work_are_one_line(tmp_path):
     assert "does not work: ImportError: libglog.so.0" in line
 
 
+@pytest.mark.parametrize("variable", ["CAFFE_PREFIX", "CAFFE_SOURCE", "XDG_CACHE_HOME"])
+def test_a_folder_whose_name_python_cannot_read_is_refused(variable, caffe_like_tree, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    caffe_like_tree.rename(folder)
+    (folder / "python/caffe/_caffe.so").touch()
+    variables = {"CAFFE_SOURCE": str(folder), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    answer = run("caffe_build", env=environment(**variables | {variable: str(folder)}))
+    line = refusal(answer, PrefixError.code)
+    assert "caf\\udce9" in line and "which is not in UTF-8: rename the folder" in line
+    assert not answer.stdout and not (tmp_path / "cache").exists()
+
+
+def test_the_prefix_of_a_folder_whose_name_is_not_in_utf_8_is_printed_as_it_is(tmp_path):
+    prefix = tmp_path / os.fsdecode(b"caf\xe9")
+    (prefix / "python/caffe").mkdir(parents=True)
+    (prefix / "python/caffe/__init__.py").touch()
+    # As in a UTF-8 locale other than C's.
+    variables = environment(PYTHONPATH=str(prefix / "python"), PYTHONIOENCODING="utf-8:strict")
+    answer = run("caffe_build", "--print-prefix", env=variables, text=False)
+    assert answer.stdout == os.fsencode(prefix) + b"\n"
+
+
 def test_a_broken_caffe_on_pythons_path_is_named(tmp_path):
     (tmp_path / "caffe").mkdir()
     (tmp_path / "caffe" / "__init__.py").write_text("raise ImportError('broken')")
@@ -207,8 +231,9 @@ def test_a_broken_caffe_on_pythons_path_is_named(tmp_path):
 
 
 def test_a_named_source_that_is_none_and_bad_arguments(tmp_path):
-    answer = run("caffe_build", env=environment(CAFFE_SOURCE=str(tmp_path)))
-    assert str(tmp_path) in refusal(answer, SourceError.code)
+    for tree in (str(tmp_path), "~nosuchuser/caffe"):
+        answer = run("caffe_build", env=environment(CAFFE_SOURCE=tree))
+        assert f"CAFFE_SOURCE={tree} is no Caffe" in refusal(answer, SourceError.code)
     assert "at least 1" in refusal(run("caffe_build", "--jobs", "0"))
 
 

@@ -154,6 +154,12 @@ def test_toolkits_that_do_not_do(tmp_path, no_system, monkeypatch, changes, envi
         cuda.find_toolkit(tmp_path / "cache")
 
 
+def test_a_toolkit_of_a_user_who_is_none_is_no_toolkit(tmp_path, no_system, monkeypatch):
+    monkeypatch.setenv("CUDA_TOOLKIT_ROOT", "~nosuchuser/cuda")
+    with pytest.raises(CompileError, match="CUDA_TOOLKIT_ROOT=~nosuchuser/cuda has no bin/nvcc"):
+        cuda.find_toolkit(tmp_path / "cache")
+
+
 def test_no_nvcc_is_one_line_with_the_remedy(tmp_path):
     caffes = [folder for folder in sys.path if Path(folder, "caffe").is_dir()]
     if any(

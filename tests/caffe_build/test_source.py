@@ -120,6 +120,14 @@ def test_the_key_of_a_tree_follows_its_sources_only(tmp_path):
     assert source.hash_tree(tmp_path) != before
 
 
+def test_a_file_of_a_tree_may_have_any_name(caffe_like_tree, tmp_path):
+    name = os.fsdecode(b"caf\xe9.txt")
+    (caffe_like_tree / name).touch()
+    with open(tmp_path / "log", "w") as log:
+        source.choose_source(str(caffe_like_tree)).unpack(tmp_path / "copy", log)
+    assert (tmp_path / "copy" / name).is_file()
+
+
 def test_what_a_link_of_a_tree_leads_to_belongs_to_it(tmp_path):
     tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
     for folder in (tree, elsewhere):
