@@ -101,7 +101,8 @@ def _limit_image_size() -> None:
     except (ValueError, OverflowError):
         return  # reading an image says so
     if pixels > 0:
-        os.environ.setdefault(OPENCV_LIMIT_VARIABLE, str(pixels))
+        # A larger number than fits into OpenCV's 64 bits would end the process.
+        os.environ.setdefault(OPENCV_LIMIT_VARIABLE, str(min(pixels, sys.maxsize)))
 
 
 def catch_stop_signals() -> None:
