@@ -21,6 +21,7 @@ goes on).
 """
 
 import argparse
+import errno
 import io
 import os
 import signal
@@ -34,6 +35,12 @@ from caffe_build.requirements import python_hint
 
 if TYPE_CHECKING:
     from caffe_build import source
+
+# The errors of a system whose remedy may be another folder for the builds.
+_OF_THE_CACHE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
+    *(errno.ENOTDIR, errno.EEXIST),  # a file stands where the folder is to be
+)
 
 
 def main() -> int:
@@ -78,11 +85,13 @@ def main() -> int:
     except ImportError as error:
         raise CompileError(f"{sys.executable} lacks {error.name}: {python_hint()}") from error
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        raise DiskError(
-            f"{error.strerror or error}{where}. Builds are kept in {locate.cache_folder()}; "
-            "XDG_CACHE_HOME names another folder"
-        ) from error
+        path = error.filename2 or error.filename  # of two, where it was copied to
+        message = f"{error.strerror or error}" + (f": {path}" if path else "")
+        if error.errno in _OF_THE_CACHE:
+            message += (
+                f". Builds are kept in {locate.cache_folder()}; XDG_CACHE_HOME names another folder"
+            )
+        raise DiskError(message) from error
     return 0
 
 

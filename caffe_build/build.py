@@ -122,7 +122,8 @@ def build(source: Package | Tree, options: Options, prefix: Path, jobs: int) -> 
                 return
             say(f"the Caffe built before no longer loads ({fault}), so it is built again")
         started = time.monotonic()
-        _look_for_tools(_TOOLS + (_FETCH_TOOLS if isinstance(source, Package) else ()), options)
+        tools = _TOOLS + (_FETCH_TOOLS if isinstance(source, Package) else ())
+        _look_for_tools(tools, options, prefix.parent)
         require_space(prefix.parent, _NEEDED_MB)
         log_path = prefix.with_name(f"{prefix.name}.log")
         say(f"building Caffe 1.0 ({options.name}), {jobs} jobs; all output goes to {log_path}")
@@ -180,7 +181,19 @@ def _build(source: Package | Tree, options: Options, prefix: Path, jobs: int, lo
     shutil.rmtree(work)
 
 
-def _look_for_tools(tools: tuple[str, ...], options: Options) -> None:
+def _compiler_environment(folder: Path) -> dict[str, str]:
+    """Return the environment of cmake, ninja and the compilers.
+
+    Args:
+        folder: A folder in the cache for their temporary files, since another disk may be full.
+    """
+    # cmake reads these, of which the name of a build knows nothing.
+    unread = ("CC", "CXX", "LDFLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in unread}
+    return {**environment, "TMPDIR": str(folder)}
+
+
+def _look_for_tools(tools: tuple[str, ...], options: Options, cache: Path) -> None:
     """Raise CompileError where a tool or a library is missing."""
     missing = [tool for tool in tools if not shutil.which(tool)]
     if missing:
@@ -188,7 +201,11 @@ def _look_for_tools(tools: tuple[str, ...], options: Options) -> None:
     for library in options.libraries:
         link = ["c++", "-x", "c++", "-", "-x", "none", f"-l{library}", "-o", os.devnull]
         if subprocess.run(
-            link, input=b"int main() {}", capture_output=True, check=False
+            link,
+            env=_compiler_environment(cache),
+            input=b"int main() {}",
+            capture_output=True,
+            check=False,
         ).returncode:
             hint = packages_hint()
             if library.startswith("boost_python"):
@@ -217,14 +234,17 @@ def _configure(tree: Path, objects: Path, options: Options, log: TextIO) -> None
         *(f"-D{name}={value}" for name, value in definitions.items()),
     ]
     log.flush()
-    if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
+    environment = _compiler_environment(objects.parent)
+    if subprocess.run(
+        command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
+    ).returncode:
         raise _failure("cmake", log)
 
 
 def _compile(objects: Path, jobs: int, log: TextIO) -> None:
     """Run ninja, with a progress bar."""
     command = ["ninja", "-C", str(objects), "-j", str(jobs), "caffe", "pycaffe", "caffe.bin"]
-    environment = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
+    environment = {**_compiler_environment(objects.parent), "NINJA_STATUS": "[%f/%t] "}
     # Seconds between two drawings of the bar: in a log file each of them is a line.
     interval = 0.2 if sys.stderr and sys.stderr.isatty() else 30
     with (

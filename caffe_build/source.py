@@ -161,12 +161,16 @@ def hash_tree(root: Path) -> str:
     """Return the hash of the names and contents of all source files in a tree.
 
     Raises:
-        SourceError: As `_source_files` does.
+        SourceError: A file cannot be read, or as `_source_files` does.
     """
     digest = hashlib.sha256()
     for path in _source_files(root):
+        try:
+            content_hash = _file_sum(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
         name = os.fsencode(path.relative_to(root))
-        digest.update(name + f"\0{_file_sum(path)}\n".encode())
+        digest.update(name + f"\0{content_hash}\n".encode())
     return digest.hexdigest()
 
 
@@ -177,7 +181,7 @@ def _source_files(root: Path) -> Iterator[Path]:
     not.
 
     Raises:
-        SourceError: A link leads back to a folder that holds it.
+        SourceError: A folder cannot be read, or a link leads back to a folder that holds it.
     """
     for folder, subfolders, files in os.walk(root, onerror=_fail, followlinks=True):
         ignored = _NOT_SOURCE(folder, subfolders + files)
@@ -206,7 +210,7 @@ def choose_source(tree: str | None) -> Package | Tree:
     """
     if tree:
         root = Path(os.path.realpath(os.path.expanduser(tree)))
-        if not (root / "src" / "caffe" / "proto" / "caffe.proto").is_file():
+        if not os.path.isfile(root / "src" / "caffe" / "proto" / "caffe.proto"):
             raise SourceError(
                 f"CAFFE_SOURCE={tree} is no Caffe source tree: "
                 "it has no src/caffe/proto/caffe.proto"
@@ -229,7 +233,12 @@ def _leads_back(link: Path) -> bool:
 
 def _fail(error: OSError) -> None:
     """Raise the error of a folder that cannot be listed, which `os.walk` passes over otherwise."""
-    raise error
+    raise _unreadable(error.filename, error) from error
+
+
+def _unreadable(path: str | Path, error: OSError) -> SourceError:
+    """Return the error of a file or folder of a tree that cannot be read."""
+    return SourceError(f"{path} cannot be read ({error.strerror}): mend it, or take it away")
 
 
 def _file_sum(path: Path) -> str:

@@ -159,6 +159,26 @@ def test_what_fails_is_named_with_its_remedy(
         built(caffe_like_tree, tmp_path / "cache")
 
 
+def test_compilers_write_to_the_cache_and_take_no_flags_from_the_environment(
+    caffe_like_tree, tmp_path, fake_tools, monkeypatch
+):
+    make_objects(fake_tools)
+    monkeypatch.setattr(check, "fault", lambda folder: "")
+    (caffe_like_tree / "LICENSE").write_text("BSD")
+    for name in ("CC", "CXX", "LDFLAGS", "TMPDIR"):
+        monkeypatch.setenv(name, "/of/the/user")
+    for tool in ("c++", "cmake", "ninja"):
+        text = (fake_tools / tool).read_text()
+        record = f'echo {tool} "$TMPDIR" $CC $CXX $LDFLAGS >> {tmp_path}/tools.txt\n'
+        (fake_tools / tool).write_text(text.replace("\n", f"\n{record}", 1))
+    prefix = built(caffe_like_tree, tmp_path / "cache")
+    assert set((tmp_path / "tools.txt").read_text().splitlines()) == {
+        f"c++ {prefix.parent}",
+        f"cmake {prefix}.build",
+        f"ninja {prefix}.build",
+    }
+
+
 def test_missing_tools_and_little_room(caffe_like_tree, tmp_path, fake_tools, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(

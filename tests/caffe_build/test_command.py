@@ -2,10 +2,12 @@
 
 import concurrent.futures
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -285,6 +287,27 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, caffe_like_tree):
         env=environment(XDG_CACHE_HOME=str(tmp_path / "file"), CAFFE_SOURCE=str(caffe_like_tree)),
     )
     assert "XDG_CACHE_HOME" in refusal(answer, DiskError.code)
+
+
+@pytest.mark.parametrize(
+    "error, names_the_cache",
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (PermissionError(errno.EACCES, "Permission denied", "/cache"), True),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), False),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), False),
+    ],
+)
+def test_the_cache_is_named_where_another_one_may_help(error, names_the_cache, monkeypatch):
+    def fail(gpu, jobs):
+        raise error
+
+    monkeypatch.setattr(command, "_provide", fail)
+    monkeypatch.setattr(sys, "argv", ["caffe_build"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(DiskError, match=error.strerror) as caught:
+        command.main()
+    assert ("XDG_CACHE_HOME names another folder" in str(caught.value)) == names_the_cache
 
 
 # --- setup.sh

@@ -1,6 +1,7 @@
 """Caffe's source: edits, the key of a build, apt's configuration and where a tree comes from."""
 
 import dataclasses
+import errno
 import os
 import pathlib
 import platform
@@ -126,6 +127,20 @@ def test_a_file_of_a_tree_may_have_any_name(caffe_like_tree, tmp_path):
     with open(tmp_path / "log", "w") as log:
         source.choose_source(str(caffe_like_tree)).unpack(tmp_path / "copy", log)
     assert (tmp_path / "copy" / name).is_file()
+
+
+def test_a_file_or_folder_of_a_tree_that_cannot_be_read_is_named(caffe_like_tree, monkeypatch):
+    (caffe_like_tree / "memory").symlink_to("/proc/self/mem")  # no one can read its beginning
+    with pytest.raises(SourceError, match=r"tree/memory cannot be read \(Input/output error\): "):
+        source.choose_source(str(caffe_like_tree))
+    (caffe_like_tree / "memory").unlink()
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(SourceError, match=r"tree cannot be read \(Permission denied\): mend it"):
+        source.choose_source(str(caffe_like_tree))
 
 
 def test_what_a_link_of_a_tree_leads_to_belongs_to_it(tmp_path):
