@@ -44,8 +44,9 @@ def edit_text(text: str, edit: Edit) -> str:
         return text.replace(edit.old, edit.new)
     if edit.new in text:
         return text
+    first_line = edit.old.strip().splitlines()[0]
     raise EditError(
-        f"{edit.file} has neither {edit.old!r} nor {edit.new!r}: this source is not Caffe 1.0 "
+        f"{edit.file} has no {first_line!r}, or other lines after it: this source is not Caffe 1.0 "
         "(BVLC 99bd997), and the edits in caffe_build/edits_*.py do not fit it"
     )
 

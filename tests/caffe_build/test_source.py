@@ -31,8 +31,12 @@ def test_an_edit_takes_and_takes_only_once():
 
 
 def test_an_edit_without_a_place_is_an_error_that_names_file_and_text():
-    with pytest.raises(EditError, match=r"src/a.cpp has neither 'limit\(a, b\)' nor 'limit\(a\)'"):
+    with pytest.raises(EditError, match=r"^src/a.cpp has no 'limit\(a, b\)', or other lines"):
         edits.edit_text("another text", EDIT)
+    for edit in GPU_EDITS:  # of which some have many lines
+        with pytest.raises(EditError) as caught:
+            edits.edit_text("another text", edit)
+        assert len(str(caught.value)) < 250
 
 
 def test_apply_edits_leaves_edited_files_untouched(tmp_path):
