@@ -106,18 +106,19 @@ class _Choice(NamedTuple):
 def _provide(gpu: int | None, jobs: int) -> None:
     """Make `import caffe` work, with a Caffe named by the user, a found one, or a build."""
     named_prefix, tree = os.environ.get("CAFFE_PREFIX"), os.environ.get("CAFFE_SOURCE")
+    if named_prefix:
+        folder = locate.python_folder(Path(named_prefix))
+        locate.check_linkable(folder)
+        _use(folder, f"CAFFE_PREFIX={named_prefix}", gpu, is_linked=True)
+        _link(folder)
+        return
     cache, importable = locate.cache_folder(), locate.importable_folder()
     # A build of ours may lie in the cache that XDG_CACHE_HOME named before.
     is_own_build = importable is not None and (
         Path(os.path.realpath(cache)) in Path(os.path.realpath(importable)).parents
         or locate.is_linked_build(importable)
     )
-    if named_prefix:
-        folder = locate.python_folder(Path(named_prefix))
-        locate.check_linkable(folder)
-        _use(folder, f"CAFFE_PREFIX={named_prefix}", gpu, is_linked=True)
-        _link(folder)
-    elif importable and not is_own_build and not tree:
+    if importable and not is_own_build and not tree:
         is_linked = importable == locate.linked_folder()
         _use(importable, "the caffe that Python finds", gpu, is_linked=is_linked)
     else:

@@ -177,6 +177,9 @@ def test_the_way_back_from_a_named_prefix_is_said(provide, tmp_path, monkeypatch
     (tmp_path / "own/python/caffe/_caffe.so").touch()
     monkeypatch.setattr(check, "fault", lambda folder: "")
     monkeypatch.setenv("CAFFE_PREFIX", str(tmp_path / "own"))
+    with monkeypatch.context() as patch:  # no cache is needed, which a user without a home lacks
+        patch.delattr(locate, "cache_folder")
+        command._provide(None, jobs=1)
     for _ in range(2):  # the second time it is found by its link
         command._provide(None, jobs=1)
         way_back = f"(to go back: leave CAFFE_PREFIX out and remove {locate.link_path()})\n"
