@@ -1,4 +1,4 @@
-"""Writes files that another run may find half-way."""
+"""Writes files so that no other run finds them half-written."""
 
 import os
 from pathlib import Path

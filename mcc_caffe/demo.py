@@ -92,7 +92,7 @@ def _show_everything(options: argparse.Namespace) -> None:
     _run(infer, out / "varied/Test/source", "--out", out / "found_shipped")
 
     announce("two hands in an image, none in another, and two that cross in a clip")
-    render_scenes(out / "scenes")
+    _render_scenes(out / "scenes")
     _run(infer, out / "scenes", "--hands", "all", "--out", out / "found_scenes")
 
     announce("done")
@@ -104,7 +104,7 @@ def _show_everything(options: argparse.Namespace) -> None:
     )
 
 
-def render_scenes(folder: Path) -> None:
+def _render_scenes(folder: Path) -> None:
     """Render two_hands.png, no_hand.png and clip.mp4, in which two hands cross."""
     folder.mkdir(parents=True)
     right = HandPath((0.22, 0.42), (0.78, 0.42), roll=10)

@@ -283,9 +283,8 @@ def _caffe_facts() -> CaffeFacts | str:
     except subprocess.TimeoutExpired:
         return "import caffe did not end within 120 s"
     if process.returncode:
-        folder = importable_folder()
-        where = f"the one in {folder}" if folder else "there is none on the path"
-        return f"{check.reason(process.returncode, process.stderr)} ({where})"
+        reason = check.reason(process.returncode, process.stderr)
+        return f"{reason} (the one in {importable_folder()})"
     return json.loads(process.stdout.splitlines()[-1])
 
 
@@ -418,7 +417,6 @@ def _opencv() -> str:
 
 
 def _protobuf() -> str:
-    # May be missing, which is a row of the table.
     import google.protobuf
     from google.protobuf.internal import api_implementation
 
