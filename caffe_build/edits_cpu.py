@@ -17,8 +17,9 @@ CPU_EDITS = (
         r'set(CMAKE_INSTALL_RPATH "\$ORIGIN/../lib;\$ORIGIN/../../lib")',
     ),
     # NumPy 2.3 dropped tostring and the binary fromstring, scikit-image 0.18 the British spelling.
+    # Of a bytearray frombuffer makes an array that can be written to, as fromstring did.
     Edit("python/caffe/io.py", "arr.tostring()", "arr.tobytes()"),
-    Edit("python/caffe/io.py", "np.fromstring(datum.data,", "np.frombuffer(datum.data,"),
+    Edit("python/caffe/io.py", "np.fromstring(datum.data,", "np.frombuffer(bytearray(datum.data),"),
     Edit("python/caffe/io.py", "as_grey=", "as_gray="),
     # Two thirds of the time of `import caffe` went to scikit-image and SciPy, which only two of its
     # functions use.

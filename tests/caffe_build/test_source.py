@@ -6,7 +6,9 @@ import os
 import pathlib
 import platform
 import shutil
+import types
 
+import numpy as np
 import pytest
 
 from caffe_build import apt, edits, source
@@ -77,6 +79,17 @@ def test_an_edit_that_was_interrupted_is_made_by_the_next_run(tmp_path, monkeypa
 def test_no_edit_makes_its_own_old_text_again():
     assert all(edit.old not in edit.new for edit in GPU_EDITS)
     assert set(CPU_EDITS) < set(GPU_EDITS)
+
+
+def test_the_pixels_of_a_datum_are_an_array_that_can_be_written_to():
+    code = "np.fromstring(datum.data, dtype=np.uint8)"  # in caffe.io.datum_to_array
+    for edit in CPU_EDITS:
+        if edit.old in code:
+            code = edits.edit_text(code, edit)
+    datum = types.SimpleNamespace(data=b"\1\2")
+    array = eval(code, {"np": np, "datum": datum})
+    array[0] = 3
+    assert array.tolist() == [3, 2] and datum.data == b"\1\2"
 
 
 def test_added_files_are_written_once(tmp_path):
