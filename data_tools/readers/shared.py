@@ -93,13 +93,14 @@ def read_named_file(folder: Path, name: str, location: str, *, roots: Sequence[P
     Raises:
         SampleError: The file lies elsewhere or cannot be read.
     """
-    path = Path(os.path.abspath(folder / name))
-    if not any(path.is_relative_to(os.path.abspath(root)) for root in (folder, *roots)):
+    # Without `..`, which the system would follow out of a linked folder.
+    path = Path(os.path.normpath(os.path.join(os.path.realpath(folder), name)))
+    if not any(path.is_relative_to(os.path.realpath(root)) for root in (folder, *roots)):
         raise SampleError(
             f"{location}: the image {name!r} lies outside the set's folder {folder}: "
             "link or copy its folder into the set"
         )
-    return read_file(folder / name, location)
+    return read_file(path, location)
 
 
 def check_sha256(content: bytes, sha256: Any, location: str, name: str) -> None:

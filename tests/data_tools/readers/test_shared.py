@@ -13,11 +13,12 @@ from data_tools.readers.shared import (
     make_key,
     number_equal_keys,
     read_json,
+    read_named_file,
 )
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.data.samples import Sample
 from tests.support.images import encoded
-from tests.support.readers import plain_image
+from tests.support.readers import plain_image, write
 
 
 def test_keys_fit_lmdb():
@@ -116,3 +117,21 @@ def test_a_pipe_in_the_place_of_labels_blocks_nothing(tmp_path):
     with pytest.raises(UserError, match="labels.json is no regular file"):
         read_json(tmp_path / "labels.json")
     assert coco.find_splits(tmp_path) == []
+
+
+def test_the_path_that_is_checked_is_the_one_that_is_opened(tmp_path):
+    """For the system `link/..` is the folder above the link's target, outside the set."""
+    write(tmp_path / "elsewhere/secret.jpg", b"secret")
+    (tmp_path / "elsewhere/photos").mkdir()
+    write(tmp_path / "set/1.jpg", b"image")
+    (tmp_path / "set/link").symlink_to(tmp_path / "elsewhere/photos")
+    assert read_named_file(tmp_path / "set", "link/../1.jpg", "here") == b"image"
+    with pytest.raises(SampleError, match="here: .*set/secret.jpg cannot be read"):
+        read_named_file(tmp_path / "set", "link/../secret.jpg", "here")
+    # The user's own path is the system's.
+    write(tmp_path / "elsewhere/set/2.jpg", b"another image")
+    folder = tmp_path / "set/link/../set"
+    assert read_named_file(folder, "2.jpg", "here") == b"another image"
+    assert read_named_file(folder / "labels", "../2.jpg", "here", roots=(folder,))
+    with pytest.raises(SampleError, match="'../secret.jpg' lies outside the set's folder"):
+        read_named_file(folder, "../secret.jpg", "here")
