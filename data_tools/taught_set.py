@@ -347,9 +347,10 @@ def _highest_number(images: list[dict[str, Any]]) -> int:
 
 def _describe_hand(crop: _Crop) -> dict[str, Any]:
     """Return what the annotation of a crop's hand says of its keypoints and its box."""
-    left_top, sides = crop.keypoints.min(axis=0), np.ptp(crop.keypoints, axis=0)
-    inside = lie_inside(crop.keypoints, crop.width, crop.height)
-    labels = np.where(inside[:, None], np.insert(crop.keypoints.round(2), 2, 2, axis=1), 0)
+    xy = crop.keypoints.round(2)  # as the file has them: rounding may move one out of the image
+    inside = lie_inside(xy, crop.width, crop.height)
+    labels = np.where(inside[:, None], np.insert(xy, 2, 2, axis=1), 0)
+    left_top, sides = xy.min(axis=0), np.ptp(xy, axis=0)
     return {
         "category_id": 1,
         "iscrowd": 0,

@@ -272,17 +272,21 @@ def test_labels_that_stay_as_they_are_are_compared_every_20_seconds(tmp_path, mo
 def test_keypoints_on_the_outer_half_of_a_border_pixel_are_labelled(tmp_path):
     """A pixel reaches from -0.5 to 0.5: at -0.3 the keypoint is in the image, at -0.6 it is not.
 
-    So are those at 99.4 and 99.6 of an image of 100 pixels.
+    So are those at 99.4 and 99.6 of an image of 100 pixels. One at 99.498 is 99.5 in the file,
+    which is not in the image. Keypoint 20 is at 100.
     """
     keypoints = np.column_stack([np.arange(21) * 5.0, np.arange(21) * 5.0])
-    keypoints[:4, 0] = -0.3, -0.6, 99.4, 99.6
+    keypoints[:5, 0] = -0.3, -0.6, 99.4, 99.6, 99.498
     taught = TaughtSet(tmp_path / "out", teacher="x", agreement=0.1)
     image = np.zeros((101, 100, 3), np.uint8)
     taught.add("its hash", tmp_path / "a.png", image, [AgreedHand(keypoints, 0.01)], 1)
     taught.write()
     (entry,) = readers.read_dataset(tmp_path / "out")["hands"]
-    labels = entry.sample().keypoints[:4].tolist()
-    assert np.round(labels, 4).tolist() == [[-0.3, 0, 1], [-1, -1, 0], [99.4, 10, 1], [-1, -1, 0]]
+    labels = entry.sample().keypoints
+    assert np.allclose(labels[[0, 2]], [[-0.3, 0, 1], [99.4, 10, 1]])
+    assert labels[[1, 3, 4]].tolist() == [[-1, -1, 0]] * 3
+    (annotation,) = content_of(tmp_path / "out")["annotations"]
+    assert annotation["num_keypoints"] == labels[:, 2].sum() == 17
 
 
 def test_a_photograph_that_is_added_again_overwrites_no_crop(tmp_path):
