@@ -244,7 +244,8 @@ def _divide_groups(entries: Sequence[Entry], counts: Mapping[str, int]) -> dict[
         else:
             too_large.append(group)
     for group in too_large:
-        name = max(counts, key=lambda name: counts[name] - len(sets[name]))
+        # By share, so that the larger set does not leave the smaller one without samples.
+        name = max(counts, key=lambda name: (counts[name] - len(sets[name])) / max(counts[name], 1))
         sets[name] += group[: counts[name] - len(sets[name])]
     return sets
 

@@ -372,6 +372,10 @@ def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_an_image_together
         UserError, match="--split 61/19: .* stay in one set: ask for fewer, such as"
     ):
         split_entries(freihand, "61/19", seed)
+    with pytest.raises(UserError, match="--split 78/2: .* ask for fewer, such as --split 76/2$"):
+        split_entries(freihand, "78/2", seed)
+    assert group_counts(freihand, "76/2", seed) == [76, 2]
+    assert len(split_entries(freihand, "77/0", seed)["train"]) == 77
     content = coco_content(drawn(10, seed=0))
     content["annotations"] += [
         {**annotation, "id": annotation["id"] + 100} for annotation in content["annotations"]
