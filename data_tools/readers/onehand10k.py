@@ -145,8 +145,8 @@ def _mask_name(name: str) -> str:
 
 
 def _image_name(line: str) -> str:
-    """Return the first field of a label line: the image's path below source/."""
-    return line.partition(",")[0].strip()
+    """Return the image's path below source/, normalised: the first field of a label line."""
+    return os.path.normpath(line.partition(",")[0].strip())
 
 
 def make_entries(folder: Path, lines: Sequence[str]) -> list[OneHand10KEntry]:
@@ -157,12 +157,18 @@ def make_entries(folder: Path, lines: Sequence[str]) -> list[OneHand10KEntry]:
         lines: All lines of its label file.
     """
     names = [_image_name(line) for line in lines]
-    mask_counts = collections.Counter(map(_mask_name, set(map(os.path.normpath, names))))
-    keys = number_equal_keys(
-        (os.path.normpath(name), make_key(folder.name, name)) for name in names
-    )
+    mask_counts = collections.Counter(map(_mask_name, set(names)))
+    keys = number_equal_keys((name, make_key(folder.name, name)) for name in names)
+    sums = _read_sums(folder / SUMS)
     return [
-        OneHand10KEntry(folder, number, line, key, shares_mask=mask_counts[_mask_name(name)] > 1)
+        OneHand10KEntry(
+            folder,
+            number,
+            line,
+            key,
+            shares_mask=mask_counts[_mask_name(name)] > 1,
+            sha256=sums.get(name),
+        )
         for number, (line, name, key) in enumerate(zip(lines, names, keys), start=1)
         if line.strip()
     ]
@@ -191,11 +197,7 @@ def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
             f"{path} was not found: give the folder that holds OneHand10K's Train and Test"
         )
     lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    sums = _read_sums(folder / SUMS)
-    entries = [
-        dataclasses.replace(entry, sha256=sums.get(os.path.normpath(_image_name(entry.line))))
-        for entry in make_entries(folder, lines)
-    ]
+    entries = make_entries(folder, lines)
     if not entries:
         raise UserError(f"{path} is empty: a label line for each image is needed")
     files = {
@@ -203,6 +205,6 @@ def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
         for parent, _, names in os.walk(folder / "source")
         for name in names
     }
-    unlabelled = len(files - {os.path.normpath(_image_name(line)) for line in lines})
+    unlabelled = len(files - set(map(_image_name, lines)))
     say_passed_over(path, unlabelled, "files of source/ that no line names")
     return entries
