@@ -432,7 +432,10 @@ def write_set(
             if isinstance(sample, SampleError):
                 left_out.append(str(sample))
             elif sample.key in keys:
-                left_out.append(f"{entry.location}: the set has {sample.key} already")
+                left_out.append(
+                    f"{entry.location}: the set has {sample.key} already: remove this label or, "
+                    "where it is of another hand, rename its image"
+                )
             else:
                 try:
                     writer.add(sample)

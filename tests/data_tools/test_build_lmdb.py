@@ -250,7 +250,7 @@ def test_a_set_without_a_split_of_its_own_is_told_to_pool(layout, tmp_path):
 def test_a_line_that_comes_twice_is_a_bad_sample(layout, tmp_path):
     replace_line(layout, 2, read_entries(layout, "Train")[2].line)
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
-    assert done.returncode == 2 and "the set has Train_3.jpg already" in done.stderr
+    assert done.returncode == 2 and "the set has Train_3.jpg already: remove this" in done.stderr
 
 
 def test_overwrite_replaces(layout, tmp_path):
