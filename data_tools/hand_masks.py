@@ -8,7 +8,6 @@ keypoints: it holds them, and it does not reach far beyond their convex hull.
 import cv2
 import numpy as np
 
-from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.core.grabcut import refine_by_colours
 from mcc_caffe.core.hand import MASK_THRESHOLD
 
@@ -32,7 +31,8 @@ def make_trusted_mask(
     Args:
         image: HxWx3 uint8 BGR.
         probability: (H, W) float32, of hand, 0 to 1, as a network gives it.
-        keypoints: (N, 2) of x, y in pixels: those of the hand that are known, at least 3.
+        keypoints: (N, 2) of x, y in pixels: those of the hand that are known, at least 3; all lie
+            in the image.
 
     Returns:
         HxW uint8 of {0, 1}; None where the mask fails one of the three checks (`agrees`).
@@ -68,22 +68,20 @@ def agrees(mask: np.ndarray, own_mask: np.ndarray, keypoints: np.ndarray) -> boo
     Args:
         mask: HxW uint8 of {0, 1}.
         own_mask: HxW bool, the network's own.
-        keypoints: (N, 2) of x, y in pixels, at least 3.
+        keypoints: (N, 2) of x, y in pixels, at least 3; all lie in the image.
     """
     if not mask.any():
         return False
     side = max(float(np.ptp(keypoints, axis=0).max()), 1.0)
     to_mask = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 3)
-    inside = lie_inside(keypoints, mask.shape[1], mask.shape[0])
-    columns, rows = keypoints[inside].round().astype(int).T
+    columns, rows = keypoints.round().astype(int).T
     held = to_mask[rows, columns] <= _AT_THE_BORDER * side
     hull = np.zeros_like(mask)
     cv2.fillConvexPoly(hull, cv2.convexHull(keypoints.round().astype(np.int32)), 1)
     far = cv2.distanceTransform(1 - hull, cv2.DIST_L2, 3) > _FAR * side
     union = (mask | own_mask).sum()
     return bool(
-        inside.any()
-        and held.mean() >= _LEAST_HELD
+        held.mean() >= _LEAST_HELD
         and (mask * far).sum() <= _MOST_FAR * mask.sum()
         and (mask & own_mask).sum() >= _LEAST_IOU * union
     )

@@ -102,7 +102,7 @@ class MaskTeacher:
 
         Args:
             image: HxWx3 uint8 BGR.
-            keypoints: (N, 2) of x, y in pixels, of which some lie in the image.
+            keypoints: (N, 2) of x, y in pixels, which lie in the image.
 
         Returns:
             (H, W) float32, 0 to 1.

@@ -61,9 +61,3 @@ def test_a_mask_that_holds_the_keypoints_and_little_more_agrees():
 )
 def test_other_masks_do_not(mask, own_mask):
     assert not agrees(mask, own_mask > 0, KEYPOINTS)
-
-
-def test_keypoints_outside_of_the_image_do_not_count():
-    beyond = np.vstack([KEYPOINTS, [(-5.0, 80), (80, SIZE + 3)]])
-    assert agrees(square(), square() > 0, beyond)
-    assert not agrees(square(), square() > 0, KEYPOINTS + 2 * SIZE)

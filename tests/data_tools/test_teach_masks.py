@@ -125,7 +125,7 @@ def test_a_mask_is_looked_for_in_the_box_of_its_keypoints(monkeypatch):
 
     monkeypatch.setattr("data_tools.teachers.HandPredictor.predict_all", predict_all)
     teacher = MaskTeacher(default_weights("mini"), "mini")
-    keypoints = np.array([(-5.2, 10.3), (30.6, 20.7), (12, 50)])
+    keypoints = np.array([(-0.4, 10.3), (30.6, 20.7), (12, 39.3)])
     probability = teacher.hand_probability(np.zeros((40, 100, 3), np.uint8), keypoints)
     assert probability is mask and boxes == [[0, 10, 32, 30]]
 
