@@ -11,7 +11,7 @@ A keypoint is K xyz, divided by its third coordinate. One that falls outside the
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,11 +39,12 @@ HANDS = 32560  # of the training split; image i shows hand i modulo this number
 
 @dataclass(frozen=True)
 class FreihandEntry(Entry):
-    """One image, and the labels of its whole split, one for each hand."""
+    """One image."""
 
     image_path: Path
-    cameras: list = field(repr=False)
-    hands: list = field(repr=False)
+    # What the label files have, unchecked; None where they have no label for the image.
+    camera: Any = field(repr=False)
+    hand: Any = field(repr=False)
 
     @property
     def location(self) -> str:
@@ -53,29 +54,26 @@ class FreihandEntry(Entry):
     @property
     def group(self) -> str:
         """The split and the hand's number: the versions of a hand stay together."""
-        split_folder, stem = self.image_path.parent.parent, self.image_path.stem
-        if not stem.isdecimal():
-            return self.location
-        return f"{split_folder.name}/{_label_index(split_folder.name, int(stem))}"
+        index = _label_index(self.image_path)
+        return self.location if index is None else f"{self.image_path.parts[-3]}/{index}"
 
     def sample(self) -> Sample:
         """Read the image and its mask, and project its label; see `Entry.sample`."""
-        if not self.image_path.stem.isdecimal():
+        index = _label_index(self.image_path)
+        if index is None:
             raise SampleError(
                 f"{self.location}: the name is no number, which would say where its label is"
             )
-        split_folder = self.image_path.parent.parent
-        index = _label_index(split_folder.name, int(self.image_path.stem))
-        if index >= len(self.hands):
+        if self.camera is None or self.hand is None:
             raise SampleError(
-                f"{self.location}: its label is number {index}, the label files have "
-                f"{len(self.hands)}: images keep FreiHAND's own numbers"
+                f"{self.location}: its label is number {index}, which the label files lack: "
+                "images keep FreiHAND's own numbers"
             )
         camera = parse_numbers(
-            self.cameras[index], (3, 3), location=self.location, field=f"K of label {index}"
+            self.camera, (3, 3), location=self.location, field=f"K of label {index}"
         )
         hand = parse_numbers(
-            self.hands[index],
+            self.hand,
             (KEYPOINT_COUNT, 3),
             location=self.location,
             field=f"xyz of label {index}",
@@ -91,7 +89,7 @@ class FreihandEntry(Entry):
                 "0 0 1 is needed: is it transposed?"
             )
         projection = project(camera, hand)
-        mask_png = None
+        split_folder, mask_png = self.image_path.parent.parent, None
         if (split_folder / "mask").is_dir():
             name = f"{index:08d}.jpg"
             mask_bytes = read_file(split_folder / "mask" / name, self.location)
@@ -105,9 +103,12 @@ class FreihandEntry(Entry):
         return frame_sample(sample, self.location)
 
 
-def _label_index(split: str, number: int) -> int:
-    """Return the index of an image's label and mask, by the image's number."""
-    return number % HANDS if split == SPLITS[0] else number
+def _label_index(image_path: Path) -> int | None:
+    """Return the index of an image's label and mask; None where the image's name is no number."""
+    split, stem = image_path.parts[-3], image_path.stem
+    if not stem.isdecimal():
+        return None
+    return int(stem) % HANDS if split == SPLITS[0] else int(stem)
 
 
 class Projection(NamedTuple):
@@ -162,4 +163,7 @@ def read_entries(root: Path, split: str) -> list[FreihandEntry]:
         raise UserError(f"{folder} holds no .jpg: unpack the images there")
     other_files = sum(1 for _ in folder.iterdir()) - len(image_paths)
     say_passed_over(folder, other_files, "files that are no .jpg")
-    return [FreihandEntry(path, cameras, hands) for path in image_paths]
+    labels: dict[int | None, tuple[Any, Any]] = dict(enumerate(zip(cameras, hands)))
+    return [
+        FreihandEntry(path, *labels.get(_label_index(path), (None, None))) for path in image_paths
+    ]

@@ -365,7 +365,7 @@ def test_a_split_keeps_the_versions_of_a_hand_and_the_hands_of_an_image_together
     image_paths = [
         tmp_path / f"training/rgb/{n + 32560 * k:08d}.jpg" for n in numbers for k in range(4)
     ]
-    freihand = {"training": [FreihandEntry(path, [], []) for path in image_paths]}
+    freihand = {"training": [FreihandEntry(path, None, None) for path in image_paths]}
     assert group_counts(freihand, "60/20", seed) == [60, 20]
     assert group_counts(freihand, "30/10", seed) == [30, 10]  # some versions are left out
     with pytest.raises(

@@ -1,5 +1,7 @@
 """FreiHAND, with the oddities that the real ones have."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -37,10 +39,12 @@ def test_freihand_projection(tmp_path):
     ]  # behind the camera
 
 
-def test_an_entry_is_printed_without_the_labels_of_its_split(tmp_path):
-    entry = freihand_set(tmp_path, [[[0, 0, 1.0]] * 21] * 100, [0])[0]
+def test_an_entry_has_its_own_label_only_and_is_printed_without(tmp_path):
+    """Entries go from process to process."""
+    (entry,) = freihand_set(tmp_path, [[[0, 0, 1.0]] * 21] * 100, [0])
     text = repr(entry)
     assert "00000000.jpg" in text and "[" not in text
+    assert len(pickle.dumps(entry)) < 2000
 
 
 def test_freihand_labels_and_masks_repeat(tmp_path):
@@ -63,7 +67,9 @@ def test_freihand_images_of_a_subset_keep_their_labels(tmp_path):
     for version in (0, 8):
         samples = [entry.sample() for entry in entries[version : version + 4]]
         assert [sample.keypoints[0, 0].round() for sample in samples] == [80, 100, 120, 140]
-    with pytest.raises(SampleError, match="00000007.jpg: its label is number 7, .* have 7"):
+    with pytest.raises(
+        SampleError, match="00000007.jpg: its label is number 7, which the label files lack"
+    ):
         entries[7].sample()
 
 
