@@ -13,11 +13,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import file_sha256, require_file
+from mcc_caffe.core.files import file_sha256
 from mcc_caffe.core.hand import are_same_keypoints, nms
 from mcc_caffe.predictor import HandPredictor
 
-MEDIAPIPE_EXTRA = "pip install 'mediapipe==0.10.21'"
 _MOST_HANDS = 10  # that MediaPipe looks for in a photograph
 _NAMED_DIGITS = 12  # of the hash of a weights file, in a teacher's name
 
@@ -70,9 +69,9 @@ class NetTeacher:
             weights: Caffemodel or packed weights.
             variant: The size of the network.
         """
-        digest = file_sha256(require_file(weights, "weights file"))
-        self.name = f"{variant}, {weights.name} (sha256 {digest[:_NAMED_DIGITS]})"
         self._predictor = HandPredictor(weights, variant)
+        digest = file_sha256(weights)
+        self.name = f"{variant}, {weights.name} (sha256 {digest[:_NAMED_DIGITS]})"
 
     def find_hands(self, image: np.ndarray) -> list[np.ndarray]:
         """Find all hands of an image; see `Teacher.find_hands`."""
@@ -93,7 +92,7 @@ class MaskTeacher:
         Raises:
             UserError: The network has no mask head.
         """
-        self._predictor = HandPredictor(require_file(weights, "weights file"), variant)
+        self._predictor = HandPredictor(weights, variant)
         if not self._predictor.engine.has_mask:
             raise UserError(f"{weights} has no mask head: give weights that have one")
 
@@ -131,7 +130,7 @@ class MediaPipeTeacher:
         except (ImportError, AttributeError) as error:
             raise UserError(
                 f"--teacher mediapipe needs MediaPipe with its hands' model ({error}): "
-                f"{MEDIAPIPE_EXTRA}, which goes with Python 3.10 to 3.12"
+                "pip install 'mediapipe==0.10.21', which goes with Python 3.10 to 3.12"
             ) from None
         self.name = f"MediaPipe Hands {mediapipe.__version__}"
         self._hands = Hands(static_image_mode=True, max_num_hands=_MOST_HANDS)
