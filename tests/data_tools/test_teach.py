@@ -14,9 +14,10 @@ import pytest
 from data_tools import readers, taught_set, teach
 from data_tools.taught_set import LARGEST_SIDE, TaughtSet
 from data_tools.teachers import AgreedHand, MediaPipeTeacher, find_agreed_hands, match_hands
+from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from tests.support.commands import files_of, log, run
+from tests.support.commands import files_of, log, main_refusal, run
 from tests.support.images import replace_once_read
 
 FIRST_BLUE = 100  # of the pixel at keypoint 0
@@ -420,6 +421,10 @@ def test_no_other_folder_is_written_into(label, tmp_path):
     label(photos, tmp_path / "own")
     with pytest.raises(UserError, match="made with the agreement 0.1, now it is 0.2: give the"):
         label(photos, tmp_path / "own", "--agreement", 0.2)
+    another = PixelTeacher()
+    another.name = "another"
+    with pytest.raises(UserError, match="made with the teacher pixels, now it is another: give"):
+        label(photos, tmp_path / "own", teacher=another)
     content = content_of(tmp_path / "own")
     content["images"] = 7
     (tmp_path / "own/hands.json").write_text(json.dumps(content))
@@ -443,6 +448,27 @@ def test_without_any_hand_it_says_so(label, tmp_path):
     with pytest.raises(UserError, match="there is no photograph; passed over: 1 crops of"):
         photograph(tmp_path / "out/images/b.png")
         label(tmp_path / "out/images", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--weights", "x.npz", "--teacher", "mediapipe"], "--weights goes with --teacher net"),
+        (["--weights", "x.npz"], "the weights file x.npz was not found: give the path of a file"),
+        (["--agreement", 0], "0 is not above 0 and at most 1"),
+        (["--agreement", 1.01], "1.01 is not above 0 and at most 1"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path, words, message):
+    photograph(tmp_path / "a.png")
+    assert message in main_refusal(teach.main, tmp_path / "a.png", tmp_path / "out", *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_weights_that_are_given_are_the_teachers(tmp_path):
+    weights = shutil.copy(default_weights("mini"), tmp_path / "own.npz")
+    options = teach.parse_arguments(["photos", "out", "--weights", str(weights)])
+    assert teach.open_teacher(options).name.startswith("mini, own.npz (sha256 ")
 
 
 def test_a_missing_mediapipe_is_said(tmp_path, monkeypatch):
