@@ -40,7 +40,7 @@ class MaskOutcome(NamedTuple):
     Attributes:
         with_mask: Number of hands that have a mask, from this run or from before.
         without_mask: Number of hands for which no mask could be trusted.
-        unreadable: Number of hands whose image could not be read.
+        unreadable: Number of hands whose image or label could not be read.
     """
 
     with_mask: int = 0
@@ -61,8 +61,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def add_masks(folder: Path, teacher: MaskTeacher) -> MaskOutcome:
     """Give each hand of a taught set that has no mask one, where it agrees with the keypoints.
 
-    An image that cannot be read is named in a warning. The labels reach the disk every 20 seconds
-    and at the end.
+    A hand whose image or label cannot be read is named in a warning. The labels reach the disk
+    every 20 seconds and at the end.
 
     Args:
         folder: The set's folder.
@@ -117,7 +117,7 @@ def _segmentation(entry: CocoEntry, teacher: MaskTeacher) -> dict[str, Any] | No
     """Return the run lengths of a hand's mask; None where there is none to be trusted.
 
     Raises:
-        SampleError: The hand's image cannot be read.
+        SampleError: The hand's image or label cannot be read.
     """
     sample = entry.sample()
     image = sample.image()
@@ -141,12 +141,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         outcome = add_masks(options.folder, teacher)
     print(
         f"{options.folder / LABELS}: {outcome.with_mask} of {sum(outcome)} hands have a mask, "
-        f"{outcome.without_mask} were left without: no mask agrees with their keypoints"
+        f"{outcome.without_mask} were left without: no mask could be trusted"
     )
     if outcome.unreadable:
         raise UserError(
-            f"the images of {outcome.unreadable} of {sum(outcome)} hands could not be read "
-            "(named above); the other hands are done"
+            f"{outcome.unreadable} of {sum(outcome)} hands could not be read (named above); "
+            "the others are done"
         )
 
 

@@ -36,7 +36,7 @@ def masks(monkeypatch):
     answers = []
 
     def make_trusted_mask(image, probability, keypoints):
-        assert probability.shape == image.shape[:2] and keypoints.shape == (21, 2)
+        assert probability.shape == image.shape[:2] and keypoints.shape in [(6, 2), (21, 2)]
         answer = answers.pop(0)
         if answer == "stop":
             raise KeyboardInterrupt
@@ -93,16 +93,46 @@ def test_labels_changed_while_they_are_read_stay(taught, masks, monkeypatch):
     assert (taught / "hands.json").read_text() == corrected
 
 
-def test_a_crop_that_cannot_be_read_is_named_and_the_rest_is_done(taught, masks, caplog, capsys):
-    first, *_ = sorted((taught / "images").iterdir())
-    first.write_bytes(b"no jpeg")
-    masks += [10, None]
-    with pytest.raises(UserError, match="the images of 1 of 3 hands could not be read"):
+def test_what_cannot_be_read_is_named_and_the_rest_is_done(taught, masks, caplog, capsys):
+    content = content_of(taught)
+    del content["annotations"][0]["keypoints"][60:]
+    (taught / "hands.json").write_text(json.dumps(content))
+    *_, last = sorted((taught / "images").iterdir())
+    last.write_bytes(b"no jpeg")
+    masks += [10]
+    with pytest.raises(UserError, match="^2 of 3 hands could not be read .named above.; the oth"):
         teach_masks.main([str(taught)])
-    assert first.name in caplog.text
-    assert "1 of 3 hands have a mask, 1 were left without" in capsys.readouterr().out
+    assert "skipped: hands.json: annotation 1: keypoints is 60 numbers" in caplog.text
+    assert f"{last.name}_3: the image (7 bytes) cannot be decoded" in caplog.text
+    assert "1 of 3 hands have a mask, 0 were left without" in capsys.readouterr().out
     hands = content_of(taught)["annotations"]
     assert ["segmentation" in hand for hand in hands] == [False, True, False]
+
+
+def test_few_keypoints_cannot_tell_whether_a_mask_is_the_hands(taught, masks, capsys):
+    """Six are enough."""
+    content = content_of(taught)
+    for annotation, count in zip(content["annotations"], (5, 6)):
+        annotation["keypoints"][3 * count :] = [0] * (63 - 3 * count)
+    (taught / "hands.json").write_text(json.dumps(content))
+    masks += [10, 20]
+    teach_masks.main([str(taught)])
+    hands = content_of(taught)["annotations"]
+    assert ["segmentation" in hand for hand in hands] == [False, True, True]
+    assert "1 were left without: no mask could be trusted\n" in capsys.readouterr().out
+
+
+def test_hands_that_share_an_image_get_no_mask(taught, masks, capsys):
+    """The mask of a sample, which is a part of the image, would not have the image's size."""
+    content = content_of(taught)
+    content["annotations"][1]["image_id"] = 1
+    (taught / "hands.json").write_text(json.dumps(content))
+    masks += [10]
+    teach_masks.main([str(taught)])
+    hands = content_of(taught)["annotations"]
+    assert ["segmentation" in hand for hand in hands] == [False, False, True]
+    assert all(entry.sample() for entry in readers.read_dataset(taught)["hands"])
+    assert "1 of 3 hands have a mask, 2 were left without" in capsys.readouterr().out
 
 
 def test_a_backup_beside_the_labels_is_left_alone(taught, masks):
