@@ -321,8 +321,8 @@ def _warn_of_labels(folder: Path, written: WrittenSet) -> None:
     """Warn of labels that may not fit their images."""
     if written.turned_count:
         _log.warning(
-            "%s: %d images have an EXIF orientation; their labels are taken to refer to "
-            "the pixels as stored (--orientation upright says otherwise)",
+            "%s: %d samples are of images with an EXIF orientation; their labels are taken to "
+            "refer to the pixels as stored (--orientation upright says otherwise)",
             folder,
             written.turned_count,
         )

@@ -60,7 +60,7 @@ class Statistics(TypedDict, total=False):
         without_mask: Number of usable samples without a mask.
         mask_share: The share of the image that the mask covers; None where no sample has a mask.
         missing_share: {keypoint's name: share of the usable samples in which it is missing}.
-        images_by_missing: {number of missing keypoints: number of images}.
+        images_by_missing: {number of missing keypoints: number of samples}.
     """
 
     samples: int
@@ -136,7 +136,7 @@ def compute_statistics(samples: Sequence[CheckedSample]) -> Statistics:
     width, height = np.array([facts.size for facts in usable]).T
     mask_shares = [facts.mask_share for facts in usable if facts.mask_share is not None]
     missing = np.array([facts.missing for facts in usable])
-    image_counts = np.bincount(missing.sum(axis=1), minlength=KEYPOINT_COUNT + 1)
+    sample_counts = np.bincount(missing.sum(axis=1), minlength=KEYPOINT_COUNT + 1)
     return Statistics(
         samples=len(samples),
         usable=len(usable),
@@ -149,7 +149,7 @@ def compute_statistics(samples: Sequence[CheckedSample]) -> Statistics:
             name: round(float(share), 4) for name, share in zip(NAMES, missing.mean(axis=0))
         },
         images_by_missing={
-            str(count): int(images) for count, images in enumerate(image_counts) if images
+            str(number): int(count) for number, count in enumerate(sample_counts) if count
         },
     )
 
@@ -219,15 +219,15 @@ def _format_statistics(statistics: Statistics) -> list[str]:
     ]
     mask_share = statistics["mask_share"]
     masks = f"{spread(mask_share, 100, 1)} % of the image" if mask_share else "none"
-    image_counts = ", ".join(
-        f"{count}: {images}" for count, images in statistics["images_by_missing"].items()
+    sample_counts = ", ".join(
+        f"{number}: {count}" for number, count in statistics["images_by_missing"].items()
     )
     return [
         f"width     {spread(statistics['width'])}",
         f"height    {spread(statistics['height'])}",
         f"w / h     {spread(statistics['aspect_ratio'], digits=2)}",
         f"mask      {masks}; {statistics['without_mask']} samples without mask",
-        f"missing   keypoints: images  {image_counts}",
+        f"missing   keypoints: samples  {sample_counts}",
         f"          share by keypoint  wrist {shares['wrist']:.0%}; {'; '.join(finger_shares)}",
     ]
 

@@ -473,11 +473,11 @@ def check_out(out: pathlib.Path, model_specs: Sequence[ModelSpec]) -> None:
 
 
 def _warn_of_turned(samples: Sequence[EvaluatedSample]) -> None:
-    """Warn of images whose labels may not fit their pixels."""
+    """Warn of samples whose labels may not fit their images' pixels."""
     if turned_count := sum(sample.is_turned for sample in samples):
         _log.warning(
-            "%d images have an EXIF orientation; labels and predictions are taken to refer to "
-            "the pixels as stored (--orientation upright says otherwise)",
+            "%d samples are of images with an EXIF orientation; labels and predictions are taken "
+            "to refer to the pixels as stored (--orientation upright says otherwise)",
             turned_count,
         )
 

@@ -191,7 +191,7 @@ def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):
         evaluate.main([*command, "--out", out, "--orientation", orientation])
         results = json.loads((tmp_path / orientation / "results.json").read_text())
         assert results["orientation"] == orientation
-    assert caplog.text.count("1 images have an EXIF orientation") == 1
+    assert caplog.text.count("1 samples are of images with an EXIF orientation") == 1
     # As stored, the image ends at y = 19, and 10 of the labels lie outside.
     assert [int(row["keypoints"]) for name in ("stored", "upright")
             for row in rows(tmp_path / name, "system")] == [11, 21]  # fmt: skip

@@ -417,7 +417,7 @@ def test_exif_orientations_are_told_and_the_images_turned_on_request(layout, tmp
     assert len(open_sets(tmp_path / "b", upright=True)["train"]) == 6
     replace_line(layout, 1, format_label("1.jpg", 40, 20, keypoints / (1, 2, 1)))
     done = run("data_tools.build_lmdb", layout, tmp_path / "c")
-    assert done.returncode == 0 and "1 images have an EXIF orientation" in done.stderr
+    assert done.returncode == 0 and "1 samples are of images with an EXIF orient" in done.stderr
     with pytest.raises(UserError, match="--orientation upright: .*c/train are as they were stored"):
         open_sets(tmp_path / "c", upright=True)
     done = run("data_tools.check", layout, "--out", tmp_path / "check")
@@ -439,7 +439,7 @@ def test_an_exif_orientation_is_told_of_crops_too(tmp_path, caplog, capsys):
     write(tmp_path / "set/0.jpg", turned_jpeg())
     build_lmdb.main([str(tmp_path / "set"), str(tmp_path / "lmdb"), "--split", "2/0"])
     assert SampleSet(tmp_path / "lmdb/train").info()["cut"] == 2
-    assert "2 images have an EXIF orientation" in caplog.text
+    assert "2 samples are of images with an EXIF orientation" in caplog.text
     check.main([str(tmp_path / "set"), "--out", str(tmp_path / "check")])
     assert "warning exif_orientation, 2 x" in capsys.readouterr().out
     job = EvaluationJob(tmp_path / "set", ())

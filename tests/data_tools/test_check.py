@@ -232,6 +232,7 @@ def test_a_clean_set_has_none_and_its_numbers_are_right(tmp_path):
         "report.json"
     ]
     assert "0 faults, 0 warnings" in text.splitlines()[-1]
+    assert "  missing   keypoints: samples  0: 2, 2: 1\n" in text
     train, test = report["splits"]["Train"], report["splits"]["Test"]
     assert (train["samples"], train["usable"], test["samples"]) == (3, 3, 1)
     assert train["width"] == {"min": 160, "median": 160, "max": 160} and train["aspect_ratio"][
