@@ -6,9 +6,9 @@
     python -m data_tools.build_lmdb synth2 data/lmdb --split 0/3243        # only to validate on
     mpirun -np 8 python -m data_tools.build_lmdb OneHand10K data/lmdb      # 8 processes read
 
-An image is stored exactly as it was on disk, unless the sample is only a part of it. The samples
-are shuffled once, by --seed. Samples without a mask train with the mask loss switched off;
-info.json counts them as `without_mask`.
+An image is stored exactly as it was on disk, unless the sample is only a part of it, or
+--orientation upright turns it. The samples are shuffled once, by --seed. Samples without a mask
+train with the mask loss switched off; info.json counts them as `without_mask`.
 """
 
 import argparse

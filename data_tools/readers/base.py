@@ -10,8 +10,8 @@ A reader may rely on this:
 - `read_entries` gets a split that `find_splits` returned for the same path.
 - An entry's `sample()` may run in any process or thread, in any order and more than once. Entries
   are therefore immutable and can be pickled.
-- The functions of `shared.py` turn file contents into what a `Sample` needs. They already raise
-  the right error.
+- The functions of `shared.py` and of `mcc_caffe/core/keypoint_labels.py` turn file contents into
+  what a `Sample` needs. They already raise the right error.
 
 A reader has to keep to this:
 

@@ -1,4 +1,4 @@
-"""Reads the hands of CMU's Panoptic hand database (Simon et al. 2017, the paper's [43]).
+"""Reads the hands of CMU's Panoptic hand database (the paper's [43]; Simon et al. 2017, its [9]).
 
 `hand_labels/{manual_train,manual_test}` and `hand_labels_synth/{synth1,...,synth4}` hold pairs of
 `X.jpg` and `X.json`. Either of those two folders is read, or the folder of one split by itself. A

@@ -13,7 +13,8 @@ be numbers or text; 7 and "7" are the same. Coordinates are pixels.
 
 The source is one JSON file, or a folder that holds some, in itself or in `annotations/`; each file
 is a split. File names start from the JSON's folder, from the one above, from `images/` in either,
-or from any other folder in either.
+or from another folder beside the file. Where the file lies in `annotations/` or `labels/`, they may
+also start from a folder beside that one.
 
 An image with one hand in its file is a sample as it is. Of an image with several, and of
 COCO-WholeBody's scenes, each hand makes a sample: a square whose side is 1.5 times the longer side

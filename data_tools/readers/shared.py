@@ -58,9 +58,12 @@ class Window(NamedTuple):
 
 
 def read_file(path: Path, location: str) -> bytes:
-    """Return a file's bytes; SampleError where it is no file of an image's size or is unreadable.
+    """Return a file's bytes.
 
     A pipe or a device would block or never end, so only regular files are opened.
+
+    Raises:
+        SampleError: The file cannot be read, is no regular file, or is too large for an image.
     """
     try:
         status = path.stat()
