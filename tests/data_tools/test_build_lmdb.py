@@ -239,6 +239,12 @@ def test_the_record_says_how_it_was_made_and_how_many_have_no_mask(layout, tmp_p
     assert f"9 samples, {infos[0]['without_mask']} without mask" in done.stdout
 
 
+def test_the_record_names_the_folder_in_which_the_command_runs(layout, tmp_path, monkeypatch):
+    monkeypatch.chdir(layout)
+    build_lmdb.main([".", "../lmdb"])
+    assert SampleSet(tmp_path / "lmdb/train").info()["source"] == "set"
+
+
 def test_a_set_without_a_split_of_its_own_is_told_to_pool(layout, tmp_path):
     shutil.rmtree(layout / "Test")
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
