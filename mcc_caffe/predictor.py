@@ -28,7 +28,7 @@ from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.core.keypoint_labels import as_real_numbers
 from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.inference.engines import open_engine
-from mcc_caffe.inference.engines.base import Engine
+from mcc_caffe.inference.engines.base import Engine, is_shipped
 from mcc_caffe.inference.engines.timed import TimedNetwork
 from mcc_caffe.inference.hand_pose import Box as Box
 from mcc_caffe.inference.hand_pose import HandPose
@@ -77,8 +77,8 @@ class HandPredictor:
         variant: The name of the network's size.
         weights_info: What is known of the weights, as `weights.describe` returns it.
         calibration: The scores from which an image shows a hand; they come with the weights.
-        input_size: m, the side of the network's input in pixels. It is the deploy net's or, where
-            packed weights name an input size of their own, theirs.
+        input_size: m, the side of the network's input in pixels: of a deploy net of your own, the
+            net's; else the one that the weights or their run name, or the net's.
         levels, looks, threshold, seed, batch: The options of the constructor; they may be changed.
         lock: Held while an image is looked at, because all predictions share the net.
     """
@@ -103,8 +103,8 @@ class HandPredictor:
         Args:
             weights: A caffemodel or packed weights; None for those that come with the package.
             variant: The size of the network, "mini" or "paper".
-            prototxt: A deploy net of your own; None for the variant's, or that of the ablation that
-                the weights are of.
+            prototxt: A deploy net of your own, which takes inputs whose sides are any multiples of
+                8; None for the variant's, or that of the ablation that the weights are of.
             gpu: Id of the GPU; None for the CPU.
             levels: The most pyramid levels to look at; 1 for a single pass with the paper's
                 decoding, "paper" for as many as the paper's pyramid has (section 3.3). None for
@@ -160,7 +160,9 @@ class HandPredictor:
         self._weights_stamp = file_stamp(self._weights)
         self.engine = open_engine(self.prototxt, weights, gpu, engine, precision)
         self.weights_info = describe(weights)
-        self.input_size: int = self.weights_info.get("input_size") or self.engine.input_size
+        # A net of the user's own says the size of its input; ours take that of the weights.
+        known_size = self.weights_info.get("input_size") if is_shipped(self.prototxt) else None
+        self.input_size: int = known_size or self.engine.input_size
         self.calibration = read_calibration(self.weights_info)
 
     def __reduce__(self) -> NoReturn:

@@ -20,7 +20,7 @@ from mcc_caffe.caffe_io.pycaffe import import_caffe, read_thread_count
 from mcc_caffe.caffe_io.weights import net_shapes
 from mcc_caffe.core.commands import run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.paper import HEATMAPS_BLOB, IMAGE_BLOB, POSE_STAGES, stage_blob
+from mcc_caffe.paper import HEATMAPS_BLOB, IMAGE_BLOB, POSE_STAGES, STRIDE, stage_blob
 
 SOLVER, DEPLOY = "solver", "deploy"
 
@@ -92,9 +92,10 @@ def try_net(kind: str, path: str) -> None:
         net = caffe.Net(path, caffe.TEST)
         net_shapes(net)  # Python cannot read every name
         sides = list(net.blobs[IMAGE_BLOB].shape)[2:] if IMAGE_BLOB in net.blobs else []
-        for batch in (1, 2) if sides else ():  # it must take batches of any size
+        for batch in (1, 2) if sides else ():  # it must take batches and images of any size
             net.blobs[IMAGE_BLOB].reshape(batch, 3, *sides)
             net.forward()
+            sides = [side + STRIDE for side in sides]
         return
     solver = caffe.get_solver(path)
     _check_train_net(solver.net)

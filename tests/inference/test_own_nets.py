@@ -8,10 +8,18 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import open_engine
 from mcc_caffe.inference.engines.base import is_shipped
+from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT, refusal, run
 
 DEPLOY = ROOT / "prototxt/mini/deploy.prototxt"
 WEIGHTS = shipped_weights("mini")
+# A layer that takes maps of 16 x 16 cells only.
+FIXED_SIZE = """
+    layer {
+      type: "Reshape" bottom: "Mconv7_stage6" top: "cells"
+      reshape_param { shape { dim: 0 dim: 22 dim: 256 } }
+    }
+"""
 
 
 def write_changed(folder, old, new):
@@ -29,6 +37,7 @@ def write_changed(folder, old, new):
         ("caffe", "kernel_size: 3", "kernel_size: 0", "Check failed"),
         ("caffe", "dim: 128", "dim: 1000000", "blob size exceeds|allocation"),
         ("caffe", '(top|bottom): "image"', r'\1: "photo"', "has no blob image"),
+        ("caffe", r"\Z", FIXED_SIZE, "Check failed"),  # a video's hands have smaller inputs
         ("onnx", '"Convolution"', '"Convolutoin"', "is of type Convolutoin"),
         ("onnx", 'bottom: "image"', 'bottom: "img"', "reads the blob img"),
         ("onnx", "kernel_size: 3", "kernel_size: 0", "is impossible"),
@@ -90,6 +99,13 @@ def test_a_net_of_ones_own_is_used(engine, tmp_path):
     path = write_changed(tmp_path, 'name: "MCC_mini_deploy"', 'name: "mine"')
     assert not is_shipped(path) and is_shipped(DEPLOY)
     assert open_engine(path, WEIGHTS, engine=engine).has_pose
+
+
+@pytest.mark.parametrize("engine", ["caffe", "onnx"])
+def test_a_net_of_ones_own_says_the_size_of_its_input(engine, tmp_path):
+    path = write_changed(tmp_path, "dim: 128", "dim: 160")
+    assert HandPredictor(prototxt=path, engine=engine).input_size == 160
+    assert HandPredictor(prototxt=DEPLOY, engine=engine).input_size == 208  # the weights'
 
 
 def test_a_net_that_caffe_aborts_on_ends_infer_in_one_line(tmp_path):
