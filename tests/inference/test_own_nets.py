@@ -108,6 +108,13 @@ def test_a_net_of_ones_own_says_the_size_of_its_input(engine, tmp_path):
     assert HandPredictor(prototxt=DEPLOY, engine=engine).input_size == 208  # the weights'
 
 
+def test_only_the_nets_of_the_project_are_shipped():
+    """A net of one's own may lie beside them."""
+    nets = list((ROOT / "prototxt").glob("*/deploy*.prototxt"))
+    assert nets and all(map(is_shipped, nets))
+    assert not is_shipped(DEPLOY.with_name("deploy_mine.prototxt"))
+
+
 def test_a_net_that_caffe_aborts_on_ends_infer_in_one_line(tmp_path):
     path = write_changed(tmp_path, '"Convolution"', '"Convolutoin"')
     out = tmp_path / "out"

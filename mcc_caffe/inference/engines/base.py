@@ -9,7 +9,20 @@ import numpy as np
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.shipped_files import require_shipped
-from mcc_caffe.paper import HEATMAP_COUNT, MAX_INPUT_SIZE, STRIDE, VARIANTS
+from mcc_caffe.paper import (
+    ABLATIONS,
+    HEATMAP_COUNT,
+    MAX_INPUT_SIZE,
+    STRIDE,
+    VARIANTS,
+    file_suffix,
+)
+
+# The deploy nets in the folder of each variant.
+_NET_NAMES = {
+    "deploy_boxes.prototxt",
+    *(f"deploy{file_suffix(ablation)}.prototxt" for ablation in (None, *ABLATIONS)),
+}
 
 
 class StageMaps(NamedTuple):
@@ -69,7 +82,7 @@ def is_shipped(prototxt: str | Path) -> bool:
     """Tell whether a deploy net is one that comes with the project, not one of the user's own."""
     folder, name = os.path.split(os.path.realpath(prototxt))
     nets = (require_shipped(f"prototxt/{variant}/deploy.prototxt") for variant in VARIANTS)
-    return name.startswith("deploy") and any(
+    return name in _NET_NAMES and any(
         folder == os.path.dirname(os.path.realpath(net)) for net in nets
     )
 
