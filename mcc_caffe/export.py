@@ -21,6 +21,7 @@ the caffemodel; the box head, which finds hands for `--hands all`, is not in it.
 
 import argparse
 import logging
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -135,7 +136,7 @@ def add_facts(model: Any, weights: pathlib.Path, net_size: int) -> None:
     """
     facts = {
         "input_size": str(describe(weights).get("input_size") or net_size),
-        "weights": weights.name,
+        "weights": os.fsencode(weights.name).decode(errors="backslashreplace"),
         "version": __version__,
     }
     if is_shipped(weights):

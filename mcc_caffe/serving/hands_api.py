@@ -19,7 +19,6 @@ import numpy as np
 import PIL.Image
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
@@ -308,16 +307,16 @@ def hands_router(service: HandsService) -> APIRouter:
         return await _receive_and_answer(service, request, hands, format)
 
     @router.get("/health", summary="Tell that the server works, and with what")
-    async def health() -> JSONResponse:
+    async def health() -> Response:
         """Return the version, the network, how many requests are handled now, and the most."""
-        return JSONResponse(
-            {
-                "status": "ok",
-                "version": mcc_caffe.__version__,
-                **service.network._asdict(),
-                "requests": service.requests,
-                "most_requests": service.limits.requests,
-            }
-        )
+        state = {
+            "status": "ok",
+            "version": mcc_caffe.__version__,
+            **service.network._asdict(),
+            "requests": service.requests,
+            "most_requests": service.limits.requests,
+        }
+        # JSONResponse refuses a weights file whose name is not UTF-8.
+        return Response(json.dumps(state), media_type="application/json")
 
     return router

@@ -1,5 +1,7 @@
 """`python -m mcc_caffe.export`: ONNX Runtime and OpenCV answer as Caffe does."""
 
+import os
+
 import cv2
 import numpy as np
 import onnx
@@ -17,7 +19,7 @@ from mcc_caffe.caffe_io.weights import net_shapes, read_caffemodel
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.engines.caffe_engine import CaffeEngine
-from mcc_caffe.paper import MASK_BLOB
+from mcc_caffe.paper import MASK_BLOB, VARIANTS
 from tests.support.commands import ROOT, files_of, refusal, run, run_code
 from tests.support.disks import replacement_fails, room_for_files
 from tests.support.weights import lively_weights
@@ -55,6 +57,8 @@ def test_onnx_runtime_answers_as_caffe_does(variant, without, outputs, tmp_path)
     )
     lively_weights(prototxt, path)
     export.main(["--onnx", str(file), "--variant", variant, "--weights", str(path)])
+    facts = {each.key: each.value for each in onnx.load(str(file)).metadata_props}
+    assert facts["input_size"] == str(VARIANTS[variant].input_size)  # as the weights name none
     random = np.random.default_rng(1)
     for batch, height, width in [
         (1, 64, 64),
@@ -103,6 +107,14 @@ def test_the_file_says_what_it_is(tmp_path):
     assert [output.name for output in onnx.load(str(tmp_path / "mask.onnx")).graph.output] == [
         MASK_BLOB
     ]
+
+
+def test_a_name_that_is_not_utf_8_is_escaped_in_the_file(tmp_path):
+    weights = tmp_path / os.fsdecode(b"\xff.npz")
+    weights.write_bytes(shipped_weights("mini").read_bytes())
+    export.main(["--onnx", str(tmp_path / "hand.onnx"), "--weights", str(weights)])
+    facts = {each.key: each.value for each in onnx.load(str(tmp_path / "hand.onnx")).metadata_props}
+    assert facts["weights"] == r"\xff.npz"
 
 
 HEAD = (

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -82,6 +83,16 @@ def test_a_weights_file_that_is_removed_later_is_missed_by_no_request(tmp_path):
         app = make_app(PROGRAMS_PAGE, routers=[hands_router(service)])
         client = TestClient(app, base_url="http://127.0.0.1")
         assert client.post("/hands", content=GREY).json()["hands"] == []
+
+
+def test_weights_whose_name_is_not_utf_8_are_named(tmp_path):
+    weights = tmp_path / os.fsdecode(b"\xff.npz")
+    weights.write_bytes(WEIGHTS.read_bytes())
+    with HandsService(lambda: HandPredictor(weights), LIMITS) as service:
+        app = make_app(PROGRAMS_PAGE, routers=[hands_router(service)])
+        client = TestClient(app, base_url="http://127.0.0.1")
+        for answer in (client.get("/health"), client.post("/hands", content=GREY)):
+            assert answer.status_code == 200 and r"\udcff.npz" in answer.text
 
 
 def test_the_orientation_is_applied(client):
