@@ -215,8 +215,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         layers = mean_layers(layers, start.layers, options.share)
         if not options.data:
             metadata["data"] = (
-                f"{options.share:g} x {metadata['data'] or 'unknown'}; "
-                f"{1 - options.share:g} x {start.metadata['data'] or 'unknown'}"
+                f"{options.share:g} x ({metadata['data'] or 'unknown'}); "
+                f"{1 - options.share:g} x ({start.metadata['data'] or 'unknown'})"
             )
     if options.boxes:
         layers = {**layers, **box_head_for(layers, options.boxes)}

@@ -86,11 +86,19 @@ def test_the_mean_of_fine_tuned_weights_and_their_start_is_packed(
     new, _ = read_caffemodel(snapshot)
     old, old_facts = packed_weights.read(start)
     assert list(layers) == list(new) and facts["iterations"] == 7
-    assert facts["data"] == f"{share} x lmdb/train; {1 - share} x {old_facts['data']}"
+    assert facts["data"] == f"{share} x (lmdb/train); {1 - share} x ({old_facts['data']})"
     for name, blobs in layers.items():
         for blob, ours, theirs in zip(blobs, new[name], old[name], strict=True):
             mean = share * ours.astype(float) + (1 - share) * theirs
             assert np.allclose(blob, mean, rtol=1e-3, atol=1e-6)
+
+
+def test_the_shares_of_a_mean_of_means_are_those_of_its_parts(snapshot, small, tmp_path):
+    first, second = tmp_path / "first.npz", tmp_path / "second.npz"
+    pack.main([str(snapshot), str(first), "--mean-with", str(small)])
+    pack.main([str(snapshot), str(second), "--mean-with", str(first), "--share", "0.25"])
+    parts = "0.5 x (lmdb/train); 0.5 x (lmdb/train)"
+    assert describe(second)["data"] == f"0.25 x (lmdb/train); 0.75 x ({parts})"
 
 
 def test_the_mean_of_equal_weights_is_exact(snapshot, small, tmp_path):
