@@ -92,23 +92,33 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def check_same_net(layers: Layers, start: Layers, source: pathlib.Path) -> None:
-    """Check that packed weights have all layers of other weights, in the same shapes.
+def check_same_net(
+    layers: Layers, variant: str, start: packed_weights.PackedWeights, source: pathlib.Path
+) -> None:
+    """Check that packed weights have the variant and all layers of other weights.
 
     Args:
         layers: The other weights.
+        variant: Their variant.
         start: The packed weights, which may have more layers, such as a box head.
         source: Their file.
 
     Raises:
-        UserError: They are of another net.
+        UserError: They are of another net: the variant, a layer or a shape differs.
     """
-    for name, blobs in layers.items():
-        if [blob.shape for blob in start.get(name, ())] != [blob.shape for blob in blobs]:
-            raise UserError(
-                f"{source} is of another net (layer {name}): give weights of the same one to "
-                "--mean-with"
-            )
+    differences = [
+        f"layer {name}"
+        for name, blobs in layers.items()
+        if [blob.shape for blob in start.layers.get(name, ())] != [blob.shape for blob in blobs]
+    ]
+    # Two variants may have the same shapes, and differ in their ReLUs.
+    if start.metadata.get("variant") not in (None, variant):
+        differences.insert(0, f"variant {start.metadata['variant']}")
+    if differences:
+        raise UserError(
+            f"{source} is of another net ({differences[0]}): give weights of the same one to "
+            "--mean-with"
+        )
 
 
 def box_head_for(layers: Layers, source: pathlib.Path) -> Layers:
@@ -211,12 +221,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     metadata = make_metadata(options.weights, net, data=options.data, input_size=options.input_size)
     if options.mean_with:
         start = packed_weights.read(require_file(options.mean_with, "weights file"))
-        check_same_net(layers, start.layers, options.mean_with)
+        check_same_net(layers, metadata["variant"], start, options.mean_with)
         layers = mean_layers(layers, start.layers, options.share)
         if not options.data:
             metadata["data"] = (
                 f"{options.share:g} x ({metadata['data'] or 'unknown'}); "
-                f"{1 - options.share:g} x ({start.metadata['data'] or 'unknown'})"
+                f"{1 - options.share:g} x ({start.metadata.get('data') or 'unknown'})"
             )
     if options.boxes:
         layers = {**layers, **box_head_for(layers, options.boxes)}

@@ -101,6 +101,22 @@ def test_the_shares_of_a_mean_of_means_are_those_of_its_parts(snapshot, small, t
     assert describe(second)["data"] == f"0.25 x (lmdb/train); 0.75 x ({parts})"
 
 
+def test_a_start_of_another_variant_is_refused_though_its_shapes_agree(snapshot, small, tmp_path):
+    layers, metadata = packed_weights.read(small)
+    start, out = tmp_path / "start.npz", tmp_path / "mean.npz"
+    start.write_bytes(packed_weights.to_bytes(layers, {**metadata, "variant": "paper"}))
+    with pytest.raises(UserError, match=r"start.npz is of another net \(variant paper\): give"):
+        pack.main([str(snapshot), str(out), "--mean-with", str(start)])
+    assert not out.exists()
+
+
+def test_a_start_that_says_little_is_of_unknown_data(snapshot, small, tmp_path):
+    start, out = tmp_path / "start.npz", tmp_path / "mean.npz"
+    start.write_bytes(packed_weights.to_bytes(packed_weights.read(small).layers, {}))
+    pack.main([str(snapshot), str(out), "--mean-with", str(start)])
+    assert describe(out)["data"] == "0.5 x (lmdb/train); 0.5 x (unknown)"
+
+
 def test_the_mean_of_equal_weights_is_exact(snapshot, small, tmp_path):
     exact, out = tmp_path / "exact.caffemodel", tmp_path / "mean.npz"
     net_name = read_caffemodel(snapshot)[1]
