@@ -29,14 +29,13 @@ from typing import Any
 import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
-from mcc_caffe.caffe_io.run_folder import data_layer_settings, run_input_size
+from mcc_caffe.caffe_io.run_folder import run_settings
 from mcc_caffe.caffe_io.weights import mean_layers, read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, positive_float, run_command
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOX_LAYERS
 from mcc_caffe.core.output_checks import check_output
-from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.sources import MIXED, OPENERS, mixture_shares
 from mcc_caffe.paper import NET_NAME, VARIANTS
 
@@ -176,22 +175,17 @@ def make_metadata(
     names = (path.stem, pathlib.Path(os.path.realpath(path)).stem)  # a link may have any name
     iteration_matches = (re.search(r"_iter_(\d+)$", name) for name in names)
     iteration_match = next(filter(None, iteration_matches), None)
+    settings = run_settings(path)
     metadata = {
         "variant": variant,
         "net": net_name,
         "iterations": int(iteration_match[1]) if iteration_match else None,
-        "data": data or shorten_source(_run_source(path)),
+        "data": data or shorten_source(settings.get("source")),
         "date": datetime.date.fromtimestamp(path.stat().st_mtime).isoformat(),
     }
     default_size = VARIANTS[variant].input_size
-    size = input_size or run_input_size(path) or default_size
+    size = input_size or settings.get("input_size") or default_size
     return metadata if size == default_size else {**metadata, "input_size": size}
-
-
-def _run_source(path: pathlib.Path) -> str | None:
-    """Return the source of the run whose snapshot `path` is, None if `path` is of no run."""
-    settings = data_layer_settings(path)
-    return None if settings is None else LoaderConfig.from_json(settings).source
 
 
 def shorten_source(source: str | None) -> str | None:

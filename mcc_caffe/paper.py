@@ -232,6 +232,11 @@ NET_NAME = re.compile(
 )
 
 
+def is_input_size(side: object) -> bool:
+    """Tell whether a value can be the side of a network's input, a multiple of 8 pixels."""
+    return type(side) is int and STRIDE <= side <= MAX_INPUT_SIZE and side % STRIDE == 0
+
+
 def find_variant(net_name: str) -> str | None:
     """Return the variant of one of our nets by the net's name; None for the name of another net."""
     match = NET_NAME.fullmatch(net_name)

@@ -28,7 +28,7 @@ import numpy as np
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import starts_with
-from mcc_caffe.paper import MAX_INPUT_SIZE, STRIDE
+from mcc_caffe.paper import MAX_INPUT_SIZE, STRIDE, is_input_size
 
 METADATA = "metadata"
 # The most that packing may change a blob, relative to its norm; rounding to float16 alone costs
@@ -189,7 +189,7 @@ def _checked_metadata(metadata: Any) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise ValueError(f"its metadata are no mapping: {str(metadata)[:60]}")
     size = metadata.get("input_size", STRIDE)
-    if type(size) is not int or not STRIDE <= size <= MAX_INPUT_SIZE or size % STRIDE:
+    if not is_input_size(size):
         raise ValueError(
             f"its input_size is {str(size)[:60]}, not a multiple of {STRIDE} up to {MAX_INPUT_SIZE}"
         )

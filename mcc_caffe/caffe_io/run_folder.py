@@ -9,14 +9,15 @@ snapshots/                         weights and solver states (`mcc_caffe.caffe_i
 """
 
 import functools
+import json
 import logging
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.paper import is_input_size
 
 NET_FILE = "train.prototxt"
 SOLVER_FILE = "solver.prototxt"
@@ -43,32 +44,34 @@ def find_data_layer(net: Any) -> Any | None:
     return next((layer.python_param for layer in net.layer if layer.type == "Python"), None)
 
 
-def data_layer_settings(snapshot: str | Path) -> str | None:
+def run_settings(snapshot: str | Path) -> dict[str, Any]:
     """Return the settings of the data layer in the run to which a snapshot belongs.
 
     Returns:
-        JSON, as `mcc_caffe.data.loader_config.LoaderConfig` writes it; None where the file is of no
-        run, or its net cannot be read, of which a warning tells.
+        What `mcc_caffe.data.loader_config.LoaderConfig` writes, as far as it is there: the run may
+        be another project's. A "source" that is no text and an "input_size" that no net takes are
+        left out. It is empty where the file is of no run, or its net cannot be read, of which a
+        warning tells.
     """
     prototxt = run_net_path(snapshot)
     if not prototxt.is_file():
-        return None
+        return {}
     try:
         data_layer = find_data_layer(read_text("NetParameter", prototxt))
     except (UserError, OSError) as error:  # such as the net of another project
         _warn_once(f"the settings of the run are not known: {error}")
-        return None
-    return None if data_layer is None else data_layer.param_str
-
-
-def run_input_size(snapshot: str | Path) -> int | None:
-    """Return the side of the network's input, in pixels, in the run to which a snapshot belongs.
-
-    It is None where the settings of the data layer are not known, or do not say it.
-    """
-    # By a pattern, as a net that is not ours may have settings that are no JSON.
-    size = re.search(r'"input_size"\s*:\s*(\d+)', data_layer_settings(snapshot) or "")
-    return int(size[1]) if size else None
+        return {}
+    try:
+        settings = json.loads(data_layer.param_str) if data_layer is not None else {}
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(settings, dict):
+        return {}
+    if not isinstance(settings.get("source"), str):
+        settings.pop("source", None)
+    if not is_input_size(settings.get("input_size")):
+        settings.pop("input_size", None)
+    return settings
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import numpy as np
 
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.protobuf import as_text, messages, read_binary
-from mcc_caffe.caffe_io.run_folder import run_input_size
+from mcc_caffe.caffe_io.run_folder import run_settings
 from mcc_caffe.core.errors import UserError, shorten_list
 from mcc_caffe.core.files import require_file, write_atomically
 from mcc_caffe.paper import find_variant
@@ -50,7 +50,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     """
     if packed_weights.is_packed(path):
         return {"file": str(path), **packed_weights.read_metadata(path)}
-    size = run_input_size(path)
+    size = run_settings(path).get("input_size")
     return {"file": str(path), **({"input_size": size} if size is not None else {})}
 
 

@@ -28,7 +28,7 @@ from mcc_caffe.core.start import (
     catch_stop_signals,
     end_at_next_signal,
 )
-from mcc_caffe.paper import MAX_INPUT_SIZE, PAPER_LEVELS, STRIDE, VARIANTS
+from mcc_caffe.paper import MAX_INPUT_SIZE, PAPER_LEVELS, STRIDE, VARIANTS, is_input_size
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -188,7 +188,7 @@ def seed_number(text: str) -> int:
 def input_side(text: str) -> int:
     """Parse an option that is the side of a network's input in pixels; an argparse `type`."""
     side = integer(text)
-    if not 0 < side <= MAX_INPUT_SIZE or side % STRIDE:
+    if not is_input_size(side):
         raise argparse.ArgumentTypeError(
             f"{text} is not a multiple of {STRIDE} up to {MAX_INPUT_SIZE}"
         )

@@ -4,25 +4,30 @@ import pytest
 from google.protobuf import text_format
 
 from mcc_caffe.caffe_io.protobuf import messages
-from mcc_caffe.caffe_io.run_folder import NET_FILE, data_layer_settings, run_input_size
+from mcc_caffe.caffe_io.run_folder import NET_FILE, run_settings
 
 
 @pytest.mark.parametrize(
-    "settings, input_size",
+    "param_str, settings",
     [
-        ('{"seed": 1, "input_size": 192}', 192),
-        ('{"input_size":64}', 64),  # as a user may write it
-        ('{"source": "a/b"}', None),
-        ("settings of another project", None),
+        ('{"seed": 1, "input_size": 192}', {"seed": 1, "input_size": 192}),
+        ('{"source":"a/b", "mine":[]}', {"source": "a/b", "mine": []}),  # as a user may write it
+        ('{"source": 5, "input_size": 192}', {"input_size": 192}),
+        ('{"source": "a/b", "input_size": 100}', {"source": "a/b"}),
+        ('{"input_size": 8192}', {}),
+        ('{"input_size": "192"}', {}),
+        ('"input_size": 192', {}),
+        ("[192]", {}),
+        ("[" * 100_000, {}),
+        ("settings of another project", {}),
+        ("", {}),
     ],
 )
-def test_the_input_size_of_a_run_is_read_from_its_net(settings, input_size, tmp_path):
+def test_the_settings_of_a_run_are_read_from_its_net(param_str, settings, tmp_path):
     net = messages().NetParameter()
-    net.layer.add(type="Python").python_param.param_str = settings
+    net.layer.add(type="Python").python_param.param_str = param_str
     (tmp_path / NET_FILE).write_text(text_format.MessageToString(net))
-    snapshot = tmp_path / "snapshots/mcc_iter_7.caffemodel"
-    assert data_layer_settings(snapshot) == settings
-    assert run_input_size(snapshot) == input_size
+    assert run_settings(tmp_path / "snapshots/mcc_iter_7.caffemodel") == settings
 
 
 @pytest.mark.parametrize("net", [None, "layer { type: 'Input' }", "no prototxt"])
@@ -30,5 +35,4 @@ def test_what_has_no_settings_has_none(net, tmp_path):
     if net:
         (tmp_path / NET_FILE).write_text(net)
     snapshot = tmp_path / "snapshots/mcc_iter_7.caffemodel"
-    assert data_layer_settings(snapshot) is None
-    assert run_input_size(snapshot) is None
+    assert run_settings(snapshot) == {}

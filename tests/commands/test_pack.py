@@ -225,6 +225,18 @@ def test_weights_trained_with_another_input_are_used_with_it(drawn_set, tmp_path
     assert not (tmp_path / "none").exists()
 
 
+def test_a_run_whose_settings_are_not_ours_is_packed(snapshot, tmp_path):
+    out = tmp_path / "out.npz"
+    (tmp_path / "run/train.prototxt").write_text(
+        "layer { type: 'Python' python_param { "
+        """param_str: '{"source": "a/b", "input_size": 160}' } }"""
+    )
+    pack.main([str(snapshot), str(out)])
+    facts = packed_weights.read_metadata(out)
+    assert facts["data"] == "a/b"
+    assert facts["input_size"] == describe(snapshot)["input_size"] == 160
+
+
 def test_a_link_to_a_snapshot_is_packed_as_the_snapshot(snapshot, small, tmp_path):
     link, out = tmp_path / "latest.caffemodel", tmp_path / "linked.npz"
     link.symlink_to(snapshot)

@@ -16,6 +16,7 @@ from mcc_caffe.paper import (
     STRIDE,
     VARIANTS,
     file_suffix,
+    is_input_size,
 )
 
 # The deploy nets in the folder of each variant.
@@ -98,7 +99,7 @@ def check_own_net(engine: Engine, prototxt: str | Path) -> None:
         UserError: The net cannot run, or answers something else.
     """
     side = engine.input_size
-    if not STRIDE <= side <= MAX_INPUT_SIZE or side % STRIDE:
+    if not is_input_size(side):
         raise UserError(
             f"{prototxt}: the input has {side} pixels a side: "
             f"give it a multiple of {STRIDE} up to {MAX_INPUT_SIZE}"
