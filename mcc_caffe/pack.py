@@ -33,7 +33,7 @@ from mcc_caffe.caffe_io.run_folder import run_settings
 from mcc_caffe.caffe_io.weights import mean_layers, read_caffemodel
 from mcc_caffe.core.commands import command_parser, input_side, positive_float, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import require_file, write_atomically
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOX_LAYERS
 from mcc_caffe.core.output_checks import check_output
 from mcc_caffe.data.sources import MIXED, OPENERS, mixture_shares
@@ -130,7 +130,7 @@ def box_head_for(layers: Layers, source: pathlib.Path) -> Layers:
     Raises:
         UserError: `source` has no box head, or its trunk is another.
     """
-    stored = packed_weights.read(require_file(source, "weights file")).layers
+    stored = packed_weights.read(packed_weights.require_packed(source)).layers
     if not stored.keys() >= {BOX_FEATURES_BLOB, *BOX_LAYERS}:
         raise UserError(f"{source} has no box head: give weights that have one, or no --boxes")
     names = list(stored)
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     layers, net = read_caffemodel(options.weights)
     metadata = make_metadata(options.weights, net, data=options.data, input_size=options.input_size)
     if options.mean_with:
-        start = packed_weights.read(require_file(options.mean_with, "weights file"))
+        start = packed_weights.read(packed_weights.require_packed(options.mean_with))
         check_same_net(layers, metadata["variant"], start, options.mean_with)
         layers = mean_layers(layers, start.layers, options.share)
         if not options.data:

@@ -41,7 +41,7 @@ from mcc_caffe.core.commands import (
     seed_number,
 )
 from mcc_caffe.core.errors import UserError, shorten_list
-from mcc_caffe.core.files import require_file, write_atomically
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.core.hand_boxes import BOX_BATCH_SIZE, BOXES_BLOB, covered_share
 from mcc_caffe.core.output_checks import check_output
 from mcc_caffe.inference.scene_files import Scene, read_scenes
@@ -110,14 +110,6 @@ def read_images(scenes: Sequence[Scene]) -> list[LabelledImage]:
     return images
 
 
-def _find_weights(options: argparse.Namespace) -> Path:
-    """Return the packed weights that the options name; UserError where they are none."""
-    weights = require_file(options.weights or default_weights(options.variant), "weights file")
-    if not packed_weights.is_packed(weights):
-        raise UserError(f"{weights} is no packed weights: pack it with `python -m mcc_caffe.pack`")
-    return weights
-
-
 def _train_head(
     options: argparse.Namespace,
     weights: Path,
@@ -174,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_caffe("training")
     if options.samples % BOX_BATCH_SIZE:
         raise UserError(f"--samples {options.samples}: give a multiple of {BOX_BATCH_SIZE}")
-    weights = _find_weights(options)
+    weights = packed_weights.require_packed(options.weights or default_weights(options.variant))
     stored = packed_weights.read(weights)
     if options.average and BOXES_BLOB not in stored.layers:
         raise UserError(f"{weights} has no box head to average with: leave --average out")

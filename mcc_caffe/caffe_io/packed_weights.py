@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import starts_with
+from mcc_caffe.core.files import require_file, starts_with
 from mcc_caffe.paper import MAX_INPUT_SIZE, STRIDE, is_input_size
 
 METADATA = "metadata"
@@ -54,6 +54,14 @@ class PackedWeights(NamedTuple):
 def is_packed(path: str | Path) -> bool:
     """Return whether a file is of this form; a caffemodel is not."""
     return starts_with(path, _MAGIC)
+
+
+def require_packed(path: str | Path) -> Path:
+    """Return the path of packed weights; UserError where it is no file of this form."""
+    weights = require_file(path, "weights file")
+    if not is_packed(weights):
+        raise UserError(f"{weights} is no packed weights: pack it with `python -m mcc_caffe.pack`")
+    return weights
 
 
 def are_readable(path: Path) -> bool:

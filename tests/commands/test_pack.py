@@ -135,6 +135,7 @@ def test_the_mean_of_equal_weights_is_exact(snapshot, small, tmp_path):
         (["--mean-with", "{small}", "--share", "0"], "argument --share: 0 is no finite number"),
         (["--mean-with", "{tmp}/none.npz"], "the weights file {tmp}/none.npz was not found"),
         (["--mean-with", "{tmp}/pose.npz"], "pose.npz is of another net (layer Mconv1_stage2"),
+        (["--mean-with", "{tmp}/pose.caffemodel"], "pose.caffemodel is no packed weights: pack it"),
     ],
 )
 def test_a_mean_that_cannot_be_is_refused(options, message, snapshot, small, weights, tmp_path):
@@ -321,6 +322,8 @@ def test_a_box_head_of_another_trunk_is_refused(snapshot, small, tmp_path):
         pack.main([str(snapshot), str(out), "--boxes", str(shipped)])
     with pytest.raises(UserError, match="small.npz has no box head: give weights that have one"):
         pack.main([str(snapshot), str(out), "--boxes", str(small)])
+    with pytest.raises(UserError, match=f"{snapshot} is no packed weights: pack it with"):
+        pack.main([str(snapshot), str(out), "--boxes", str(snapshot)])
     assert not out.exists()
     before = small.read_bytes()
     with pytest.raises(UserError, match="is an input of this command"):
