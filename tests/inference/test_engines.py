@@ -124,7 +124,11 @@ os.wait()
 
 @pytest.mark.parametrize(
     "threads, answer",
-    [("2", "this process is a fork of one that has run Caffe, whose threads"), ("1", "the same")],
+    [
+        ("2", "this process is a fork of one that has run Caffe, whose threads"),
+        ("1", "the same"),
+        ("1,8", "the same"),  # 8 is of nested threads
+    ],
 )
 def test_a_fork_that_lacks_the_threads_is_an_error(threads, answer):
     """It hung. With one thread there is nothing to wait for."""

@@ -14,6 +14,7 @@ from mcc_caffe.caffe_io.protobuf import as_text
 from mcc_caffe.caffe_io.pycaffe import (
     check_thread_count,
     import_caffe,
+    read_thread_count,
     require_gpus,
     select_device,
 )
@@ -102,7 +103,7 @@ def _check_threads() -> None:
     """
     global _pid_with_threads
     pid = os.getpid()
-    if _pid_with_threads is None and os.environ.get("OMP_NUM_THREADS") != "1":
+    if _pid_with_threads is None and read_thread_count() != 1:
         _pid_with_threads = pid
     if _pid_with_threads not in (None, pid):
         raise UserError(
