@@ -203,7 +203,7 @@ def shorten_source(source: str | None) -> str | None:
     if source.startswith(MIXED):
         shares = mixture_shares(source).items()
         return MIXED + "+".join(f"{shorten_source(name)}*{share:g}" for name, share in shares)
-    return "/".join(pathlib.Path(source).parts[-2:])
+    return str(pathlib.Path(*pathlib.Path(source).parts[-2:]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

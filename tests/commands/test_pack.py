@@ -169,6 +169,8 @@ def test_an_exported_caffemodel_is_packed_as_the_net_that_it_is(stage, net, weig
         ("/home/someone/data/lmdb/train", "lmdb/train"),
         ("synth:seed=0&size=224", "synth:seed=0&size=224"),
         ("mix:/a/b/photos*0.25+/a/b/renderings*0.75", "mix:b/photos*0.25+b/renderings*0.75"),
+        ("/photos", "/photos"),
+        (".", "."),
         (None, None),
     ],
 )
