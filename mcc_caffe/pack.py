@@ -4,11 +4,11 @@
 
     # after `train --only-stages`: with the box head of the weights that it started from
     python -m mcc_caffe.pack runs/own/snapshots/mcc_iter_3000.caffemodel own.npz \\
-        --boxes mcc_caffe/pretrained/mini.npz
+        --input-size 208 --boxes mcc_caffe/pretrained/mini.npz
 
     # after fine-tuning: half-way between the new weights and those that it started from
     python -m mcc_caffe.pack runs/own/snapshots/mcc_iter_3000.caffemodel own.npz \\
-        --mean-with mcc_caffe/pretrained/mini.npz
+        --input-size 208 --mean-with mcc_caffe/pretrained/mini.npz
 
 A command that runs, measures or trains a net takes packed weights where it takes a caffemodel
 (`mcc_caffe.surgery` and this one read caffemodels only). The file says what it holds: the
@@ -60,7 +60,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=input_side,
         metavar="PIXELS",
         help="side of the input with which these weights are the most accurate "
-        "(default: that of the run)",
+        "(default: that of the run, also with --mean-with)",
     )
     add(
         "--boxes",
