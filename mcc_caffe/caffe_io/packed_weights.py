@@ -4,11 +4,14 @@ An .npz file of NumPy's, with a float16 array `layer/index` for each parameter b
 the net, and `metadata`, a JSON text:
 
     {"variant": "mini", "net": "MCC_mini", "iterations": 40000, "data": "synth:seed=0&size=224",
-     "date": "2026-11-30", "input_size": 160}
+     "date": "2026-11-30", "input_size": 160, "calibration": {"single": 0.32, "two": 0.32,
+     "four": 0.48, "pyramid": 0.46, "pyramid_mask": 0.7}}
 
 `iterations` and `data` are null where they are not known. `input_size`, pixels, is there where
 hands are found better with another input than the variant's; the net is convolutional.
-`mcc_caffe.pack` writes such files.
+`calibration` is there in the shipped weights: the scores from which an image shows a hand
+(`mcc_caffe.inference.presence`). No command makes it. `mcc_caffe.pack` and `mcc_caffe.train_boxes`
+write such files; only the second keeps a calibration.
 """
 
 import contextlib
