@@ -5,7 +5,8 @@ stages; mcc_caffe/paper.py says why their numbers are 2 to 6.
 
 Layers and blobs have the names of the authors' released Caffe files, whose trunk is VGG-19's. A
 caffemodel that was trained with either prototxt therefore loads completely into the other by name.
-VGG-19's weights load by name as well, and so do most of OpenPose's hand model ([9] in the paper).
+VGG-19's weights load by name as well; `mcc_caffe.surgery` makes weights of this network out of
+OpenPose's hand model ([9] in the paper).
 """
 
 from caffe import NetSpec
