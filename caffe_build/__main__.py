@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _OF_THE_CACHE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
     *(errno.ENOTDIR, errno.EEXIST),  # a file stands where the folder is to be
+    *(errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG, errno.EPERM),
 )
 
 
@@ -193,6 +194,7 @@ def _from_cache(
     link = locate.linked_folder()
     in_use = linked or (link.parent if link else None)
     if gpu is None and in_use and build.is_named_cuda(in_use) and not linked_options.toolkit:
+        build.say("the Caffe with CUDA is gone, so it is built again; GPU=0 takes one for the CPU")
         gpu = 1
     toolkit = linked_options.toolkit if gpu is None else None
     if gpu:

@@ -73,7 +73,7 @@ def cached_prefix(source_id: str, options: Options, cache: Path) -> Path:
 
 def is_named_cuda(prefix: Path) -> bool:
     """Return whether a folder in the cache is named as a build with CUDA; it may be gone."""
-    return prefix.name.startswith(_CUDA_PREFIX)
+    return bool(re.fullmatch(_CUDA_PREFIX + "[0-9a-f]{12}", prefix.name))
 
 
 def options_of(prefix: Path) -> Options:
@@ -187,9 +187,9 @@ def _compiler_environment(folder: Path) -> dict[str, str]:
     Args:
         folder: A folder in the cache for their temporary files, since another disk may be full.
     """
-    # cmake reads these, of which the name of a build knows nothing.
-    unread = ("CC", "CXX", "LDFLAGS")
-    environment = {name: value for name, value in os.environ.items() if name not in unread}
+    # cmake would read these, but the key of a build does not depend on them.
+    ignored = ("CC", "CXX", "CFLAGS", "LDFLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in ignored}
     return {**environment, "TMPDIR": str(folder)}
 
 

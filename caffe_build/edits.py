@@ -44,9 +44,9 @@ def edit_text(text: str, edit: Edit) -> str:
         return text.replace(edit.old, edit.new)
     if edit.new in text:
         return text
-    first_line = edit.old.strip().splitlines()[0]
+    longest_line = max(map(str.strip, edit.old.splitlines()), key=len)
     raise EditError(
-        f"{edit.file} has no {first_line!r}, or other lines after it: this source is not Caffe 1.0 "
+        f"{edit.file} lacks the text around {longest_line!r}: this source is not Caffe 1.0 "
         "(BVLC 99bd997), and the edits in caffe_build/edits_*.py do not fit it"
     )
 

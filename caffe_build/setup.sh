@@ -29,7 +29,7 @@ say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 have_own_caffe() {  # -S: without site-packages only PYTHONPATH counts, and that is all that .venv would see as well
-    [ -n "${CAFFE_PREFIX:-}" ] || { [ -n "${PYTHONPATH:-}" ] && "$python" -S -c \
+    [ -n "${CAFFE_PREFIX:-}" ] || { [ -n "${PYTHONPATH:-}" ] && PYTHONPATH="$PYTHONPATH:." "$python" -S -c \
         'import sys; from caffe_build.locate import importable_folder as f; sys.exit(f() is None)' 2>/dev/null; }
 }
 

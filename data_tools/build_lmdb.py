@@ -479,7 +479,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         skip_bad=options.skip_bad,
         overwrite=options.overwrite,
         info={
-            "source": os.path.basename(os.path.realpath(options.source)),
+            "source": os.path.basename(os.path.abspath(options.source)),
             "reader": format_name,
             "joints": options.joints or "as labelled",
             "split": options.split,

@@ -77,8 +77,8 @@ class HandPredictor:
         variant: The name of the network's size.
         weights_info: What is known of the weights, as `weights.describe` returns it.
         calibration: The scores from which an image shows a hand; they come with the weights.
-        input_size: m, the side of the network's input in pixels: of a deploy net of your own, the
-            net's; else the one that the weights or their run name, or the net's.
+        input_size: m, the side of the network's input in pixels. A deploy net of your own says it.
+            For ours the weights or their run name it, else the net does.
         levels, looks, threshold, seed, batch: The options of the constructor; they may be changed.
         lock: Held while an image is looked at, because all predictions share the net.
     """
@@ -144,8 +144,6 @@ class HandPredictor:
                 raise UserError(f"{name}={path!r}: give the path of a file, or None for ours")
         if weights is None:
             weights = shipped_weights(variant)
-            # They are of the full net, which need not be told by their layers.
-            prototxt = prototxt or require_shipped(f"prototxt/{variant}/deploy.prototxt")
         if weights is None:
             raise UserError(
                 f"no weights of the variant {variant} come with the package: give a caffemodel, "

@@ -32,7 +32,8 @@ from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, export_
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 
 _HOST_HELP = (
-    "address to listen at; other machines reach the server at any but localhost, 127.*.*.* and ::1"
+    "address to listen at; at any other than localhost, 127.*.*.* or ::1 other machines reach the "
+    "server"
 )
 _LABEL_HOST_HELP = "address to listen at: localhost, 127.*.*.* or ::1; others are refused"
 

@@ -96,14 +96,16 @@ def read_named_file(folder: Path, name: str, location: str, *, roots: Sequence[P
     Raises:
         SampleError: The file lies elsewhere or cannot be read.
     """
-    # Without `..`, which the system would follow out of a linked folder.
-    path = Path(os.path.normpath(os.path.join(os.path.realpath(folder), name)))
-    if not any(path.is_relative_to(os.path.realpath(root)) for root in (folder, *roots)):
-        raise SampleError(
-            f"{location}: the image {name!r} lies outside the set's folder {folder}: "
-            "link or copy its folder into the set"
-        )
-    return read_file(path, location)
+    # Without `..`, which the system would follow out of a linked folder. The names of a set may
+    # start from its real path, or from the path by which the user reaches it.
+    for spelling in (os.path.realpath, os.path.abspath):
+        path = Path(os.path.normpath(os.path.join(spelling(folder), name)))
+        if any(path.is_relative_to(spelling(root)) for root in (folder, *roots)):
+            return read_file(path, location)
+    raise SampleError(
+        f"{location}: the image {name!r} lies outside the set's folder {folder}: "
+        "link or copy its folder into the set"
+    )
 
 
 def check_sha256(content: bytes, sha256: Any, location: str, name: str) -> None:

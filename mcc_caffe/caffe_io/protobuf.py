@@ -18,7 +18,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from mcc_caffe.caffe_io.own_messages import message_classes
-from mcc_caffe.caffe_io.pycaffe import HOW_TO_GET_CAFFE, caffe_folder
+from mcc_caffe.caffe_io.pycaffe import HOW_TO_GET_CAFFE, caffe_folder, import_caffe
 from mcc_caffe.core.errors import UserError
 
 _NAME = "caffe.proto.caffe_pb2"
@@ -57,6 +57,7 @@ def _messages() -> Any:
         return _OwnMessages(**message_classes())
     path = folder / "proto" / "caffe_pb2.py"
     if not path.is_file():
+        import_caffe()  # says so where this is another module of the name, or broken
         raise UserError(
             f"{path} is missing: this Caffe was built without its Python part, run `make caffe`"
         )

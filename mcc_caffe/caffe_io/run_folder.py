@@ -50,8 +50,8 @@ def run_settings(snapshot: str | Path) -> dict[str, Any]:
     Returns:
         What `mcc_caffe.data.loader_config.LoaderConfig` writes, as far as it is there: the run may
         be another project's. A "source" that is no text and an "input_size" that no net takes are
-        left out. It is empty where the file is of no run, or its net cannot be read, of which a
-        warning tells.
+        left out. The result is empty where the file is of no run, or where its net cannot be read.
+        A warning tells of such a net.
     """
     prototxt = run_net_path(snapshot)
     if not prototxt.is_file():

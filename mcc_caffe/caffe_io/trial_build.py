@@ -92,7 +92,7 @@ def try_net(kind: str, path: str) -> None:
         net = caffe.Net(path, caffe.TEST)
         net_shapes(net)  # Python cannot read every name
         sides = list(net.blobs[IMAGE_BLOB].shape)[2:] if IMAGE_BLOB in net.blobs else []
-        for batch in (1, 2) if sides else ():  # it must take batches and images of any size
+        for batch in (1, 2) if sides else ():  # it has to take batches and inputs of any size
             net.blobs[IMAGE_BLOB].reshape(batch, 3, *sides)
             net.forward()
             sides = [side + STRIDE for side in sides]

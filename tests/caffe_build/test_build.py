@@ -165,11 +165,11 @@ def test_compilers_write_to_the_cache_and_take_no_flags_from_the_environment(
     make_objects(fake_tools)
     monkeypatch.setattr(check, "fault", lambda folder: "")
     (caffe_like_tree / "LICENSE").write_text("BSD")
-    for name in ("CC", "CXX", "LDFLAGS", "TMPDIR"):
+    for name in ("CC", "CXX", "CFLAGS", "LDFLAGS", "TMPDIR"):
         monkeypatch.setenv(name, "/of/the/user")
     for tool in ("c++", "cmake", "ninja"):
         text = (fake_tools / tool).read_text()
-        record = f'echo {tool} "$TMPDIR" $CC $CXX $LDFLAGS >> {tmp_path}/tools.txt\n'
+        record = f'echo {tool} "$TMPDIR" $CC $CXX $CFLAGS $LDFLAGS >> {tmp_path}/tools.txt\n'
         (fake_tools / tool).write_text(text.replace("\n", f"\n{record}", 1))
     prefix = built(caffe_like_tree, tmp_path / "cache")
     assert set((tmp_path / "tools.txt").read_text().splitlines()) == {

@@ -33,7 +33,7 @@ def test_an_edit_takes_and_takes_only_once():
 
 
 def test_an_edit_without_a_place_is_an_error_that_names_file_and_text():
-    with pytest.raises(EditError, match=r"^src/a.cpp has no 'limit\(a, b\)', or other lines"):
+    with pytest.raises(EditError, match=r"^src/a.cpp lacks the text around 'limit\(a, b\)'"):
         edits.edit_text("another text", EDIT)
     for edit in GPU_EDITS:  # of which some have many lines
         with pytest.raises(EditError) as caught:

@@ -25,6 +25,7 @@ from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import MAX_MEGAPIXELS_VARIABLE
 from mcc_caffe.inference.formats import FORMATS
+from mcc_caffe.paper import KEYPOINT_COUNT
 from mcc_caffe.predictor import DEFAULT_LOOKS, HandPredictor
 from mcc_caffe.serving.app import make_app
 from mcc_caffe.serving.hands_api import FormatChoice, HandsService, Limits, hands_router
@@ -68,6 +69,11 @@ def test_one_hand_is_what_the_predictor_says(client):
     for point, (x, y, confidence) in zip(report["keypoints"], pose.keypoints, strict=True):
         expected = {"x": round(x, 2), "y": round(y, 2), "confidence": round(confidence, 4)}
         assert expected.items() <= point.items()
+
+
+def test_a_hand_that_is_not_present_has_no_keypoint(client):
+    answer = client.post("/hands?hands=one", content=JPEG)
+    assert answer.json()["keypoints"] == [None] * KEYPOINT_COUNT
 
 
 def test_all_hands_are_none_in_a_grey_image(client):

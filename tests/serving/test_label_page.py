@@ -1337,7 +1337,9 @@ def test_page_and_server_ask_for_the_same(new_page, shared_url):
         make_labels([(1.5, 0.5)] * 4, mask),
         make_labels([(1.5, 0.5)] * 5, mask),
         make_labels([(1.5, 2)] * 5, mask),
-        make_labels([(1.5, 2.01)] * 5, mask),
+        make_labels([(1.49, 0)] * 4, mask),
+        make_labels([(1.5, 2.5)] * 5, mask),
+        make_labels([(1.5, 2.51)] * 5, mask),
         make_labels([(1, 1)] * KEYPOINT_COUNT, mask),
     ]
     shown = new_page(shared_url).evaluate(

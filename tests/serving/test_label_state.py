@@ -615,7 +615,7 @@ def test_labels_come_back_with_an_image_that_one_of_another_size_had_replaced(
         caplog.clear()
         with open_session(folder, net):
             pass
-        assert "1 labels belong to images that are not there (1.jpg)" in caplog.text
+        assert "1 labels are of images that are gone or were replaced (1.jpg)" in caplog.text
     (folder / name).write_bytes(original)
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
@@ -770,7 +770,7 @@ def test_labels_stay_where_another_image_has_taken_the_name(folder, net, caplog)
         keys = keys_by_name(session)
     expected = {keys["0.jpg"]: labels_of(hand(1)), keys["2.jpg"]: labels_of(hand(2))}
     assert_same_sets(folder, expected)
-    assert "1 labels belong to images that are not there (0.jpg)" in caplog.text
+    assert "1 labels are of images that are gone or were replaced (0.jpg)" in caplog.text
     (folder.parent / "0.jpg").rename(folder / "again.jpg")
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
@@ -853,7 +853,9 @@ def test_labels_of_which_the_image_is_gone_are_named_and_come_back_with_it(folde
     with open_session(folder, net):
         assert_same_sets(folder, {keys["2.jpg"]: labels_of(hand(2))})
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    message = "2 labels belong to images that are not there (0.jpg, 1.jpg): the data sets are"
+    message = (
+        "2 labels are of images that are gone or were replaced (0.jpg, 1.jpg): the data sets are"
+    )
     assert warning.getMessage().startswith(message)
     (folder.parent / "0.jpg").rename(folder / "0.jpg")
     (folder.parent / "1.jpg").rename(folder / "again.jpg")
@@ -883,7 +885,7 @@ def test_two_labels_of_equal_images_that_are_gone_take_an_image_each(folder, net
     with open_session(folder, net) as session:
         keys = keys_by_name(session)
         assert_same_sets(folder, {keys[name]: labels_of(hand(7)) for name in ("x.jpg", "y.jpg")})
-    assert "1 labels belong to images that are not there (a.jpg)" in caplog.text
+    assert "1 labels are of images that are gone or were replaced (a.jpg)" in caplog.text
 
 
 @pytest.fixture

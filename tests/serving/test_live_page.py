@@ -787,7 +787,15 @@ def test_a_clip_is_answered_frame_by_frame_until_it_ends(page, rendered_hand, tm
     assert page.get_attribute("#pause", "aria-pressed") == "true"
     report = copied_report(page)
     assert (report["image"], report["width"], report["height"]) == ("clip.mp4", 480, 480)
-    wrists = [float(text) for text in page.evaluate("window.wrists") if text != "–"]
+    for _ in range(10):
+        wrists = [float(text) for text in page.evaluate("window.wrists") if text != "–"]
+        if len(set(wrists)) >= 2:
+            break
+        # A busy machine may answer only one frame of the clip's two seconds.
+        page.evaluate("window.wrists = []")
+        page.click("#pause")
+        page.wait_for_selector("#pause[aria-pressed=false]")
+        page.wait_for_selector("#pause[aria-pressed=true]")  # it has ended again
     assert len(set(wrists)) >= 2 and wrists[-1] > wrists[0] + 10
     page.evaluate("window.wrists = []")
     page.click("#pause")  # from the start

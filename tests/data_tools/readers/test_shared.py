@@ -135,3 +135,17 @@ def test_the_path_that_is_checked_is_the_one_that_is_opened(tmp_path):
     assert read_named_file(folder / "labels", "../2.jpg", "here", roots=(folder,))
     with pytest.raises(SampleError, match="'../secret.jpg' lies outside the set's folder"):
         read_named_file(folder, "../secret.jpg", "here")
+
+
+def test_a_name_may_start_from_the_real_path_of_a_linked_set_or_from_the_users(tmp_path):
+    write(tmp_path / "disk/photos/1.jpg", b"image")
+    (tmp_path / "disk/labels").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "disk")
+    for name in (tmp_path / "home/photos/1.jpg", tmp_path / "disk/photos/1.jpg"):
+        assert read_named_file(tmp_path / "home/photos", str(name), "here") == b"image"
+    # A set whose folders are links.
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/annotations").symlink_to(tmp_path / "disk/labels")
+    (tmp_path / "set/images").symlink_to(tmp_path / "disk/photos")
+    folder, roots = tmp_path / "set/annotations", (tmp_path / "set",)
+    assert read_named_file(folder, "../images/1.jpg", "here", roots=roots) == b"image"
