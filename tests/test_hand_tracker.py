@@ -160,7 +160,7 @@ def test_a_tracker_is_not_copied(predictor):
 
 def test_the_box_of_a_hand_that_is_searched_in_every_frame_goes_around_its_keypoints():
     frame = np.full((600, 800, 3), 128, np.uint8)
-    sprite = render_hand(2, side=60).image
+    sprite = render_hand(8, side=50).image
     height, width = sprite.shape[:2]
     frame[300 : 300 + height, 500 : 500 + width] = sprite
     predictor = HandPredictor()

@@ -47,7 +47,7 @@ def test_no_keypoint_is_present_without_a_hand(images):
 
 def test_more_looks_raise_no_noise_above_the_threshold(images):
     predictor = HandPredictor(looks=4)
-    names = ("coins.png", "page.png", "text.png", "motorcycle_left.png", "retina.jpg")
+    names = ("chelsea.png", "clock_motion.png", "horse.png", "cell.png", "retina.jpg")
     poses = [predictor.predict(images[name]) for name in names]
     assert np.mean([pose.keypoints[:, 2] > 0.2 for pose in poses]) > 0.1
     assert not any(pose.present.any() for pose in poses)
