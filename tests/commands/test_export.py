@@ -112,7 +112,7 @@ def test_the_file_says_what_it_is(tmp_path):
 def test_a_name_that_is_not_utf_8_is_escaped_in_the_file(tmp_path):
     weights = tmp_path / os.fsdecode(b"\xff.npz")
     weights.write_bytes(shipped_weights("mini").read_bytes())
-    export.main(["--onnx", str(tmp_path / "hand.onnx"), "--weights", str(weights)])
+    run("mcc_caffe.export", "--onnx", tmp_path / "hand.onnx", "--weights", weights, check=True)
     facts = {each.key: each.value for each in onnx.load(str(tmp_path / "hand.onnx")).metadata_props}
     assert facts["weights"] == r"\xff.npz"
 
