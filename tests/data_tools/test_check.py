@@ -332,7 +332,7 @@ def test_lmdb_without_caffe_gives_one_line(tmp_path, monkeypatch):
     (tmp_path / "caffe/__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = run("data_tools.check", folder, "--out", tmp_path / "out")
-    assert "built without its Python part" in refusal(done)
+    assert "is not Caffe, but stands before it on Python's path" in refusal(done)
 
 
 def test_whatever_a_reader_raises_is_a_finding():
