@@ -59,8 +59,8 @@ def follow_moved_images(files: LabelFiles, images: Sequence[ImageFile]) -> set[s
     lost = [saved.name for key, saved in labels.items() if key in unmatched]
     if lost:
         _log.warning(
-            "%d labels are of images that are gone or were replaced (%s): the data sets are without them, "
-            "%s keeps them; put the images back, under any name",
+            "%d labels are of images that are gone or were replaced (%s): the data sets are "
+            "without them, %s keeps them; put the images back, under any name",
             len(lost),
             shorten_list(lost),
             files.root / STATE,
