@@ -570,6 +570,7 @@ def test_image_camera_and_json_say_the_same_of_a_hand(new_page, site_url, confid
     words = "3 of 21 keypoints are surer than 0.20." if is_hand else "no hand is found."
     assert page.inner_text("#status") == f"still.png: {words}"
     assert copied_report(page)["hand_present"] is is_hand
+    assert canvas_pixels(page).any() == is_hand  # without a hand no mask lies on the black image
     page.click("#camera")
     words = "a hand is shown." if is_hand else "no hand is found."
     page.wait_for_selector("#status:has-text('camera: ')")

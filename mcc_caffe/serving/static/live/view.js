@@ -1,11 +1,12 @@
 /** The canvas: the image with what the network says of it. */
 
 import { drawHeatmaps, drawMask, drawSkeleton } from "../shared/drawing.js";
+import { isHandPresent } from "./presence.js";
 
 const LONGEST_SIDE = 1280; // of the canvas, in its pixels
 
 /**
- * Draw an image and its answer.
+ * Draw an image and its answer; no mask where no keypoint is present.
  *
  * @param {HTMLCanvasElement} canvas
  * @param {ImageBitmap} image
@@ -27,7 +28,7 @@ export function draw(canvas, image, answer, present, { mask, skeleton, heatmaps 
   context.fillRect(0, 0, image.width, image.height);
   context.drawImage(image, 0, 0);
   if (heatmaps) drawHeatmaps(context, answer);
-  if (mask) drawMask(context, answer);
+  if (mask && isHandPresent(present)) drawMask(context, answer);
   if (skeleton) {
     const bone = Math.max(image.width, image.height) / 130;
     drawSkeleton(context, answer.keypoints, present, bone);
