@@ -21,8 +21,8 @@ from mcc_caffe.core.hand import (
     pointing_angle,
 )
 from mcc_caffe.core.images import decode_image
-from mcc_caffe.inference.looks import Looker, upright_look
-from mcc_caffe.inference.pyramid import mask_in_image
+from mcc_caffe.inference.looks import Look, Looker, upright_look
+from mcc_caffe.inference.pyramid import MaskCells, mask_in_image
 from mcc_caffe.inference.reports import OneHandReport
 from mcc_caffe.inference.video_writing import video_writer
 from mcc_caffe.serving.site import STATIC
@@ -169,6 +169,14 @@ def assert_same_answer(report: dict, pose, pixels: float, doubt: float = 0.02) -
         assert is_near or heatmap.max() - heatmap[row, column] < doubt, point
 
 
+def assert_same_mask_box(report: dict, pose) -> None:
+    """Compare the mask's box with Python's; each side may differ by one of the input's pixels."""
+    box, expected = report["mask_box"], pose.mask_box()._asdict()
+    assert list(box) == list(expected)
+    differences = np.abs(np.subtract(list(box.values()), list(expected.values())))
+    assert differences.max() <= max(1, max(pose.image_size) / pose.input_size), (box, expected)
+
+
 def test_a_dropped_image_gets_pythons_answer(page, rendered_hand, predictor):
     content = encoded(rendered_hand)
     drop(page, content, "hand.png", "image/png")
@@ -181,9 +189,7 @@ def test_a_dropped_image_gets_pythons_answer(page, rendered_hand, predictor):
     assert report["program"] == "mcc_caffe.web" and report["image"] == "hand.png"
     assert (report["width"], report["height"]) == (480, 480)
     assert report["score"] == pytest.approx(pose.score, abs=0.01)
-    box, expected = report["mask_box"], pose.mask_box()
-    for side in ("x", "y", "width", "height"):
-        assert abs(box[side] - getattr(expected, side)) < 2 * 480 / pose.input_size
+    assert_same_mask_box(report, pose)
     assert report["weights"]["variant"] == "mini" and "/" not in report["weights"]["file"]
     page.click("#table summary")
     page.wait_for_selector("#rows tr")  # the browser tells of an opened table a moment later
@@ -203,7 +209,9 @@ def test_images_of_every_size_get_pythons_answer(page, rendered_hand, predictor,
     wait_for_answer(page, name)
     # OpenCV interpolates at multiples of 1/32 of a pixel, which shows where an image is enlarged.
     doubt = 0.06 if max(shape) < predictor.input_size else 0.02
-    assert_same_answer(copied_report(page), predictor.predict(image), pixels=1.5, doubt=doubt)
+    report, pose = copied_report(page), predictor.predict(image)
+    assert_same_answer(report, pose, pixels=1.5, doubt=doubt)
+    assert_same_mask_box(report, pose)
 
 
 def turned_webp(orientation: int, endian: str = "<") -> bytes:
@@ -1029,33 +1037,47 @@ def test_forced_colours_show_what_is_pressed(new_page, site_url):
     assert pressed != released
 
 
-def test_the_box_of_the_mask_is_that_within_the_image(page):
-    """An image of 100 x 50 pixels fills the upper half of an input of 32 x 32.
+# The mask's box in an image of 100 x 50 pixels, whose mask of 4 x 4 cells is 1 in its first rows.
+_MASK_BOX = """async ([window, rows]) => {
+    const { reportJson } = await import('./live/report.js');
+    const { windowMap } = await import('./shared/letterbox.js');
+    const keypoints = Array.from({ length: 21 }, () => [0, 0, 0]);
+    const mask = new Float32Array(16).fill(1, 0, 4 * rows);
+    const map = windowMap(window, 100, 50, 32);
+    const answer = { keypoints, mask, cells: 4, map, width: 100, height: 50 };
+    const seconds = { network: 0, total: 0 };
+    const options = { name: '', present: keypoints.map(() => true) };
+    return JSON.parse(reportJson({ ...answer, seconds }, options)).mask_box;
+}"""
 
-    Turned to the left, it fills the middle half, and its right end is at the top.
-    """
-    full_image = {"x": 0, "y": 0, "width": 100, "height": 50, "turn": 0}
-    turned = {"x": 0, "y": -25, "width": 100, "height": 100, "turn": 90}
-    beside, upper, right = page.evaluate(
-        """async (cases) => {
-            const { reportJson } = await import('./live/report.js');
-            const { windowMap } = await import('./shared/letterbox.js');
-            const keypoints = Array.from({ length: 21 }, () => [0, 0, 0]);
-            return cases.map(([window, first]) => { // the first cell of the mask's row of 4 cells
-                const mask = new Float32Array(16).fill(1, first, first + 4);
-                const map = windowMap(window, 100, 50, 32);
-                const answer = { keypoints, mask, cells: 4, map, width: 100, height: 50 };
-                const seconds = { network: 0, total: 0 };
-                const options = { name: '', present: keypoints.map(() => true) };
-                return JSON.parse(reportJson({ ...answer, seconds }, options)).mask_box;
-            });
-        }""",
-        [[full_image, 12], [full_image, 0], [turned, 0]],
-    )
-    assert beside is None
-    assert (upper["x"], upper["y"], upper["width"]) == (0, 0, 98) and 20 < upper["height"] < 30
-    assert 70 < right["x"] < 80 and 95 < right["x"] + right["width"] <= 100
-    assert right["y"] < 4 and 46 < right["y"] + right["height"] <= 50
+
+@pytest.mark.parametrize(
+    ("window", "turn", "rows", "tolerance"),
+    [
+        ((0, 0, 100, 50), 0, 4, 0),  # the image fills the upper half of the input
+        ((0, 0, 100, 50), 0, 1, 0),
+        ((0.5, 9, 30, 30), 0, 4, 0),  # a part of the image
+        ((-20, -45, 60, 60), 0, 4, 0),  # beyond its corner
+        ((0, -25, 100, 100), 90, 4, 0),  # it fills the middle half, and its right end is at the top
+        ((0, -25, 100, 100), 90, 1, 0),
+        ((20, 0, 40, 40), 30, 4, 2),  # Python draws the edges of a turned input, too
+        ((20, 0, 40, 40), 30, 2, 2),
+    ],
+)
+def test_the_box_of_the_mask_is_pythons(page, window, turn, rows, tolerance):
+    sides = dict(zip(("x", "y", "width", "height"), window), turn=turn)
+    box = page.evaluate(_MASK_BOX, [sides, rows])
+    cells = np.zeros((4, 4), np.float32)
+    cells[:rows] = 1
+    image_to_input = Look(np.array(window), turn=turn).image_to_input((100, 50), 32)
+    mask = mask_in_image([MaskCells(cells, image_to_input)], (100, 50))
+    expected = cv2.boundingRect((mask > MASK_THRESHOLD).view(np.uint8))
+    assert np.abs(np.subtract(list(box.values()), expected)).max() <= tolerance, (box, expected)
+
+
+def test_a_mask_beside_the_image_has_no_box(page):
+    window = {"x": 0, "y": -50, "width": 100, "height": 100, "turn": 0}
+    assert page.evaluate(_MASK_BOX, [window, 2]) is None
 
 
 def test_the_page_draws_the_hand_of_the_package(page):

@@ -1,12 +1,12 @@
 /** The keypoints as JSON, in the form that `mcc_caffe.infer` writes for an image. */
 
-import { apply, boxAround, invert } from "../shared/affine.js";
+import { apply, boxAround } from "../shared/affine.js";
 import { STRIDE, upsample } from "../shared/heatmaps.js";
 import { NAMES } from "../shared/hand.js";
-import { contentOf } from "../shared/letterbox.js";
 import { isHandPresent, score } from "./presence.js";
 
 const PROGRAM = "mcc_caffe.web";
+const ROUNDING = 1e-6; // pixels, by which a map may miss the edge of the input
 
 /** Return the name of an image's report: that of the image, without what browsers change. */
 export function reportName(name) {
@@ -42,26 +42,30 @@ export function reportJson(answer, { name, present, engine, weights }) {
   return JSON.stringify(report, null, 1);
 }
 
+/** Return the box of the hand's pixels; null where the mask is empty. */
+function maskBox(answer) {
+  const { left, top, right, bottom } = boxAround(handPixels(answer));
+  return left > right
+    ? null
+    : { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
+}
+
 /**
- * Return the box of the mask above 0.5, in pixels of the image; null where no part of the image is
- * in the mask, as what lies beside the image does not count.
+ * Yield [x, y] of the image's pixels where the mask is above 0.5. A pixel that the input does not
+ * show is none of them, as in mcc_caffe/inference/pyramid.py.
  */
-function maskBox({ mask, cells, map, width, height }) {
+function* handPixels({ mask, cells, map, width, height }) {
   const size = STRIDE * cells;
   const probability = upsample(mask, cells);
-  const inputToImage = invert(map);
-  const content = contentOf(map, width, height, size);
-  const points = [];
-  for (let inputY = content.y; inputY < content.y + content.height; inputY += 1) {
-    for (let inputX = content.x; inputX < content.x + content.width; inputX += 1) {
-      if (probability[inputY * size + inputX] <= 0.5) continue;
-      const [x, y] = apply(inputToImage, inputX, inputY).map(Math.round);
-      if (x >= 0 && x < width && y >= 0 && y < height) points.push([x, y]);
+  const isShown = (position) => position > -ROUNDING && position < size;
+  const nearest = (position) => Math.min(Math.round(position), size - 1);
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const [u, v] = apply(map, x, y);
+      if (!isShown(u) || !isShown(v)) continue;
+      if (probability[size * nearest(v) + nearest(u)] > 0.5) yield [x, y];
     }
   }
-  if (points.length === 0) return null;
-  const { left, top, right, bottom } = boxAround(points);
-  return { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
 }
 
 function rounded(value, digits) {
