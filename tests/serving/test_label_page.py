@@ -326,6 +326,30 @@ def test_mouse_and_keys_move_a_point_and_say_that_it_is_missing(label):
     assert "index, base" in page.text_content("#message")
 
 
+def test_the_tools_show_what_is_drawn_after_a_way_back_to_the_page(label):
+    """The browser brings back how the boxes and the slider were."""
+    page = label.page
+    for box in ("#show-mask", "#show-points"):
+        page.uncheck(box)
+    page.fill("#width", "100")
+    page.goto("about:blank")
+    page.go_back()
+    LabelPage(page)
+    assert page.is_checked("#show-mask") and page.is_checked("#show-points")
+    assert page.input_value("#width") == "24"
+
+
+def test_points_have_a_name_and_cannot_be_chosen_before_an_image_is_open(new_page, shared_url):
+    page = new_page("about:blank")
+    page.route("**/pixels", lambda route: None)
+    page.goto(shared_url)
+    page.wait_for_selector("#missing:disabled")
+    points = page.locator("#points button")
+    names = points.all_inner_texts()
+    assert len(names) == KEYPOINT_COUNT and names[:2] == ["wrist", "thumb, base"]
+    assert all(point.is_disabled() for point in points.all())
+
+
 def test_the_mask_is_painted_erased_and_brought_back(label):
     page, mask = label.page, label.mask()
     page.click("[data-tool=brush]")

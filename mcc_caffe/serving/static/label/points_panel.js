@@ -16,7 +16,9 @@ export function makePointsPanel(list, missingButton, editor) {
     button.type = "button";
     const mark = document.createElement("i");
     mark.style.background = keypointCss(index);
-    button.append(mark, document.createElement("span"));
+    const text = document.createElement("span");
+    text.textContent = pointName(index);
+    button.append(mark, text);
     button.addEventListener("click", () => editor.choose(index));
     const item = document.createElement("li");
     item.append(button);
@@ -26,7 +28,7 @@ export function makePointsPanel(list, missingButton, editor) {
   missingButton.addEventListener("click", () => editor.toggleMissing());
 
   return () => {
-    missingButton.disabled = !editor.image;
+    for (const button of [missingButton, ...buttons]) button.disabled = !editor.image;
     if (!editor.image) return;
     const { points } = editor.labels;
     buttons.forEach((button, index) => {

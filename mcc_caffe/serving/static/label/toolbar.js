@@ -2,6 +2,12 @@
 
 import { element } from "../shared/dom.js";
 
+// The ids of the boxes that say what is shown, and the editor's properties that hold it.
+const SHOWN_PARTS = [
+  ["show-mask", "showsMask"],
+  ["show-points", "showsPoints"],
+];
+
 /**
  * @param {import("./editor.js").Editor} editor
  * @param {Record<string, () => void>} actions - of buttons that do more than change the editor:
@@ -24,12 +30,9 @@ export function makeToolbar(editor, actions) {
     editor.brushDiameter = Number(event.target.value);
     actions.redraw();
   });
-  for (const [id, field] of [
-    ["show-mask", "showsMask"],
-    ["show-points", "showsPoints"],
-  ]) {
+  for (const [id, property] of SHOWN_PARTS) {
     element(id).addEventListener("change", (event) => {
-      editor[field] = event.target.checked;
+      editor[property] = event.target.checked;
       actions.redraw();
     });
   }
@@ -40,7 +43,9 @@ export function makeToolbar(editor, actions) {
     element("redo").ariaDisabled = String(!editor.canRedo);
     element("reopen").ariaDisabled = String(!editor.isFinished);
     for (const id of ["done", "none", "restart"]) element(id).disabled = !editor.image;
+    // After "back" the browser has brought back what these controls were before.
     element("width").value = editor.brushDiameter;
+    for (const [id, property] of SHOWN_PARTS) element(id).checked = editor[property];
     for (const button of toolButtons) {
       button.ariaPressed = String(button.dataset.tool === editor.tool);
     }
