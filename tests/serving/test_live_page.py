@@ -942,6 +942,41 @@ def test_a_clipboard_that_takes_nothing_is_told(page, clipboard, problem):
     assert page.is_hidden("#problem")
 
 
+def test_a_failed_copy_takes_back_what_is_said_of_one_before_it_also_after_a_clip(
+    page, rendered_hand, tmp_path
+):
+    with video_writer(tmp_path / "short.mp4", 5, (480, 480)) as write:
+        for index in range(2):
+            write(rendered_hand, index / 5)
+    page.set_input_files("#file", tmp_path / "short.mp4")
+    wait_for_answer(page, "short.mp4")
+    page.wait_for_selector("#pause[aria-pressed=true]")
+    copied_report(page)
+    page.evaluate(_REFUSING_CLIPBOARD)
+    page.click("#copy")
+    page.wait_for_selector("#problem:visible")
+    page.evaluate("() => { delete navigator.clipboard; }")
+    assert page.text_content("#status") == "short.mp4 has ended: press Pause to play it again."
+
+
+def test_a_pause_that_interrupts_the_start_of_a_clip_is_no_error(page, tmp_path):
+    with video_writer(tmp_path / "short.mp4", 5, (48, 48)) as write:
+        for index in range(2):
+            write(np.zeros((48, 48, 3), np.uint8), index / 5)
+    content = base64.b64encode((tmp_path / "short.mp4").read_bytes()).decode()
+    page.evaluate(
+        """async (text) => {
+            const { openFile } = await import('./live/sources.js');
+            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            const clip = await openFile(new File([bytes], 'short.mp4', { type: 'video/mp4' }));
+            await new Promise((resolve) => (clip.onEnd = resolve));
+            await Promise.all([clip.setPaused(false), clip.setPaused(true)]);
+            clip.close();
+        }""",
+        content,
+    )
+
+
 def test_nothing_lies_over_an_image(page):
     """One of 400 x 60 pixels, as of a small image."""
     content = encoded(np.zeros((60, 400, 3), np.uint8))

@@ -139,7 +139,7 @@ async function use(open, note = "") {
   controls.pause.disabled = !opened.isMoving;
   opened.onEnd = () => {
     controls.pause.ariaPressed = "true";
-    setStatus(`${opened.name} has ended: press Pause to play it again.`);
+    setStatus(endedStatus(opened));
   };
   controls.camera.textContent = opened.isCamera ? "Stop camera" : "Start camera";
   frameTimes = [];
@@ -216,10 +216,17 @@ function redraw() {
       `${threshold.toFixed(2)}.`
     : `${shown.name}: no hand is found.`;
   element("view").ariaLabel = text;
-  if (source?.hasEnded) return; // its last answers come after onEnd has said so
   if (source?.isMoving && performance.now() < heldUntil) return;
+  if (source?.hasEnded) {
+    setStatus(endedStatus(source));
+    return;
+  }
   // Of a moving source only what lasts is said, as screen readers read the status aloud.
   setStatus((source?.isMoving ? movingStatus(isHand) : text) + shown.note);
+}
+
+function endedStatus({ name, note }) {
+  return `${name} has ended: press Pause to play it again.${note}`;
 }
 
 function movingStatus(isHand) {

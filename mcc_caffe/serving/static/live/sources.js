@@ -200,7 +200,8 @@ class Moving {
   /** Pause or go on; a clip that has ended begins again. */
   async setPaused(isPaused) {
     if (isPaused) this.#video.pause();
-    else await this.#video.play();
+    // play() fails where a pause or close() interrupts it; of damage the "error" event tells.
+    else await this.#video.play().catch(() => {});
   }
 
   close() {
