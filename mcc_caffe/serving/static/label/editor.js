@@ -201,9 +201,8 @@ export class Editor extends EventTarget {
 
   /** Start again from the net's answer; this can be undone. */
   restart() {
-    this.#change({ ...this.image.first_labels });
+    this.#change(this.image.first_labels);
     this.mask.setRuns(this.labels.runs);
-    this.#tell("view");
   }
 
   undo() {
