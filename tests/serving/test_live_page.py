@@ -1115,6 +1115,43 @@ def test_a_mask_beside_the_image_has_no_box(page):
     assert page.evaluate(_MASK_BOX, [window, 2]) is None
 
 
+# The canvas on which a wrist and the thumb's base beside it are drawn, over a black image.
+_BONE = """async ([length, side, count]) => {
+    const { draw } = await import('./live/view.js');
+    const image = new OffscreenCanvas(side, side);
+    image.getContext('2d').fillRect(0, 0, side, side);
+    const keypoints = Array.from({ length: 21 }, (_, k) => [20 + k * length, side / 2 - 0.5]);
+    const canvas = document.createElement('canvas');
+    const present = keypoints.map((_, k) => k < count);
+    draw(canvas, image, { keypoints }, present, { skeleton: true });
+    return canvas.toDataURL('image/png');
+}"""
+
+
+@pytest.mark.parametrize(
+    ("length", "side", "width"),
+    [
+        (320, 480, 4),
+        (160, 640, 2),  # a small part of the image
+        (40, 320, 1),  # a bone is at least one pixel wide
+        (640, 2560, 4),  # the canvas has half of the image's pixels
+    ],
+)
+def test_bones_are_as_wide_as_those_of_infer(page, length, side, width):
+    """An eightieth of the hand's longer side."""
+    pixels = decode_url(page.evaluate(_BONE, [length, side, 2]))
+    scale = min(1, 1280 / side)
+    assert len(pixels) == scale * side
+    middle = pixels[:, int(scale * (20 + length / 2)), 0]
+    assert middle.sum() / FINGER_COLOURS[0][0] == pytest.approx(width, rel=0.02)
+
+
+def test_a_single_keypoint_is_drawn_small_and_none_not_at_all(page):
+    dot = decode_url(page.evaluate(_BONE, [160, 640, 1]))[..., 0]
+    assert dot.sum() / WRIST_COLOUR[0] == pytest.approx(np.pi * 2.4**2, rel=0.05)
+    assert not decode_url(page.evaluate(_BONE, [160, 640, 0])).any()
+
+
 def test_the_page_draws_the_hand_of_the_package(page):
     hand = page.evaluate(
         """async () => {

@@ -1,9 +1,12 @@
 /** The canvas: the image with what the network says of it. */
 
+import { boxAround } from "../shared/affine.js";
 import { drawHeatmaps, drawMask, drawSkeleton } from "../shared/drawing.js";
 import { isHandPresent } from "./presence.js";
 
 const LONGEST_SIDE = 1280; // of the canvas, in its pixels
+const BONE_SHARE = 1 / 80; // of a hand's longer side, the width of its bones
+const BONE_OF_UNKNOWN_SIZE = 2; // pixels, where a single keypoint does not say how large the hand is
 
 /**
  * Draw an image and its answer; no mask where no keypoint is present.
@@ -30,7 +33,17 @@ export function draw(canvas, image, answer, present, { mask, skeleton, heatmaps 
   if (heatmaps) drawHeatmaps(context, answer);
   if (mask && isHandPresent(present)) drawMask(context, answer);
   if (skeleton) {
-    const bone = Math.max(image.width, image.height) / 130;
-    drawSkeleton(context, answer.keypoints, present, bone);
+    const points = answer.keypoints.filter((_, keypoint) => present[keypoint]);
+    drawSkeleton(context, answer.keypoints, present, boneWidth(points, scale));
   }
+}
+
+/**
+ * Return the width of a hand's bones in the image's pixels, as mcc_caffe/core/drawing.py has it; at
+ * least one pixel of the canvas, on which the image is drawn `scale` times as large.
+ */
+function boneWidth(points, scale) {
+  if (points.length < 2) return BONE_OF_UNKNOWN_SIZE / scale;
+  const { left, top, right, bottom } = boxAround(points);
+  return Math.max(BONE_SHARE * Math.max(right - left, bottom - top), 1 / scale);
 }
