@@ -713,6 +713,36 @@ def test_the_window_of_a_hand_at_rest_stays(page):
     assert turns == [0, TURN_TOLERANCE]
 
 
+# The sides of the inputs of 4 frames and then of 60 others, which take so many seconds a pixel.
+_SIZES = """async ([modelSize, seconds, laterSeconds]) => {
+    const { Pace } = await import('./live/pace.js');
+    const pace = new Pace(modelSize);
+    let size = pace.size();
+    const sizes = (count, secondsPerPixel) =>
+        Array.from({ length: count }, () => {
+            pace.note(size, secondsPerPixel * size ** 2);
+            return (size = pace.size());
+        });
+    return [sizes(4, seconds), sizes(60, laterSeconds)];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("model_size", "slow_sizes"), [(208, [192, 176, 176, 176]), (96, [80] * 4), (16, [16] * 4)]
+)
+def test_a_slow_machine_gets_a_smaller_input_until_it_is_fast(page, model_size, slow_sizes):
+    slow, fast = page.evaluate(_SIZES, [model_size, 1e-4, 1e-9])
+    assert slow == slow_sizes
+    assert fast == sorted(fast) and fast[-1] == model_size
+
+
+def test_a_machine_that_is_a_little_too_slow_gets_one_smaller_input(page):
+    """At 208 a frame takes 60 ms, at 192 51 ms, which leaves too little to try 208 again."""
+    seconds = 0.06 / 208**2
+    slow, still = page.evaluate(_SIZES, [208, seconds, seconds])
+    assert set(slow + still) == {192}
+
+
 @pytest.fixture
 def windows(page):
     """The windows that the page has asked the network to look at, as a handle of an array."""
