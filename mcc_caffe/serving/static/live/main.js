@@ -104,8 +104,8 @@ function useFirst(files) {
     waitingFiles = files;
     return;
   }
-  const isOne = files.length === 1;
-  const note = isOne ? "" : ` Of ${files.length} files the first image or clip is shown.`;
+  const count = files.length;
+  const note = count > 1 ? ` Of ${count} files the first image or clip is shown.` : "";
   use(() => openFile(firstImage(files)), note);
 }
 
@@ -238,16 +238,18 @@ function movingStatus(isHand) {
 
 function showRows(present) {
   if (!element("table").open) return;
-  const cells = shown.answer.keypoints.map(([x, y, confidence], k) => [
-    NAMES[k],
+  const rows = shown.answer.keypoints.map(([x, y, confidence], k) => [
     ...(present[k] ? [x.toFixed(1), y.toFixed(1)] : ["–", "–"]),
     confidence.toFixed(2),
   ]);
   element("rows").replaceChildren(
-    ...cells.map((row) => {
-      const line = document.createElement("tr");
-      row.forEach((text) => (line.insertCell().textContent = text));
-      return line;
+    ...rows.map((texts, k) => {
+      const row = document.createElement("tr");
+      const header = document.createElement("th");
+      [header.scope, header.textContent] = ["row", NAMES[k]];
+      row.append(header);
+      texts.forEach((text) => (row.insertCell().textContent = text));
+      return row;
     }),
   );
 }
