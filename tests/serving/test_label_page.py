@@ -370,6 +370,24 @@ def test_the_mask_is_painted_erased_and_brought_back(label):
     assert np.array_equal(label.mask(), painted)
 
 
+def test_the_nets_answer_brings_back_its_points_and_its_mask(label):
+    page, image = label.page, label.image()
+    first = Labels.model_validate(image["first_labels"])
+    page.click("[data-tool=eraser]")
+    page.fill("#width", "200")
+    label.drag(label.to_page(0, 0), label.to_page(image["width"], image["height"]))
+    page.locator("#image").focus()
+    label.press("m")
+    changed = label.labels()
+    page.click("#restart")
+    assert label.labels() == first
+    label.press("b", "Space")
+    hand = decode_runs(first.runs, image["width"], image["height"])
+    assert label.mask()[hand > 0].all()  # the brush paints on the net's mask
+    label.press("Control+z", "Control+z")
+    assert label.labels() == changed
+
+
 def test_a_drag_of_an_enlarged_image_moves_a_point_by_less(label):
     page, point = label.page, label.labels().points[4]
     x, y = label.to_page(point.x, point.y)
