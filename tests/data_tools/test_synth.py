@@ -244,6 +244,14 @@ def test_a_convention_needs_the_truth(made, tmp_path):
     assert "truth.jsonl was not found" in refusal(done) and not (tmp_path / "lmdb").exists()
 
 
+def test_the_generators_number_belongs_to_these_images():
+    """Raise GENERATOR where these keypoints change."""
+    joints = render_image("Train", 1, ImageOptions(size=96)).truth["joints"]
+    expected = [[23.52, -13.9], [29.8, 33.86], [54.96, 38.86], [65.94, 16.68]]
+    np.testing.assert_allclose([joints[k][:2] for k in (0, 4, 8, 20)], expected, atol=0.02)
+    assert synth.GENERATOR == 3
+
+
 @pytest.mark.parametrize("held, people", [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
 def test_the_shares_of_held_things_and_of_people(held, people):
     options = ImageOptions(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from data_tools.hands import (
+    appearance,
     backgrounds,
     body,
     hand_mesh,
@@ -207,6 +208,12 @@ def test_labelled_joints_lie_on_the_hand(samples):
     assert np.mean(near) > 0.97
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_the_mask_lies_on_what_is_drawn(left):
+    drawn = hand_scene.process_scene().draw(np.random.default_rng(11), 160, 120, "Train", left=left)
+    assert (drawn.image[..., 3][drawn.mask > 0] > 0).mean() > 0.99
+
+
 def test_mask_is_the_projected_hand():
     """Drawn alone, the mask agrees with the hand's vertices as OpenCV's own camera sees them."""
     scene, rng = hand_scene.process_scene(), np.random.default_rng(5)
@@ -316,6 +323,19 @@ def test_train_and_test_share_no_skin_nor_build():
     assert not slices["Train"] & slices["Test"] and slices["Train"] | slices["Test"] == set(
         range(splits.SLICES)
     )
+
+
+def test_all_of_an_image_is_drawn_for_its_split(monkeypatch):
+    drawn = set()
+    for module in (appearance, body, hand_mesh):
+
+        def draw_and_note(rng, split, name=module.__name__):
+            drawn.add((name, split))
+            return splits.draw_for_split(rng, split)
+
+        monkeypatch.setattr(module, "draw_for_split", draw_and_note)
+    hand_scene.render(np.random.default_rng(0), 96, "Test", hand_scene.Repertoire(people=1))
+    assert drawn == {(module.__name__, "Test") for module in (appearance, body, hand_mesh)}
 
 
 def test_left_hands_mirror_right_ones():

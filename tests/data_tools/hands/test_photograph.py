@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_tools.hands.photograph import add_background, lose_resolution
+from data_tools.hands.photograph import add_background, lose_resolution, simulate_camera
 
 
 def test_a_hand_keeps_its_colours_before_a_background():
@@ -24,3 +24,12 @@ def test_lost_resolution_moves_nothing(factor):
     weights = blurred[..., 0].astype(float)
     y, x = (weights * np.indices(weights.shape)).sum(axis=(1, 2)) / weights.sum()
     assert (x, y) == pytest.approx((169, 121), abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_camera_moves_nothing(seed):
+    image = np.zeros((150, 200, 3), np.uint8)
+    image[60:91, 80:121] = 255  # its middle is (100, 75)
+    photograph = simulate_camera(np.random.default_rng(seed), image)
+    y, x = np.argwhere(photograph[..., 1] > 100).mean(axis=0)
+    assert (x, y) == pytest.approx((100, 75), abs=0.5)
