@@ -105,7 +105,7 @@ def _add_count_arguments(group: argparse._ArgumentGroup) -> None:
         type=non_negative_int,
         default=100,
         metavar="N",
-        help="images in Test, with other photographs, skins and builds (default: 100)",
+        help="images in Test, with other photographs (default: 100)",
     )
     group.add_argument(
         "--seed", type=seed_number, default=0, help="another seed, other images (default: 0)"

@@ -35,7 +35,7 @@ def random_appearance(rng: np.random.Generator, split: str) -> Appearance:
 
     Args:
         rng: Draws everything.
-        split: "Train" or "Test", which share no skin and no cloth.
+        split: "Train" or "Test".
     """
 
     def draw_warmth() -> np.ndarray:

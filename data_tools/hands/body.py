@@ -199,7 +199,7 @@ class BodyMesh:
 
         Args:
             rng: Draws the person.
-            split: "Train" or "Test", which share no build.
+            split: "Train" or "Test".
             skin: Linear RGB (3,) of the skin.
             palm: Linear RGB (3,) that the lips' colour is made from.
             cloth: Linear RGB (3,) of the shirt.

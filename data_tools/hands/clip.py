@@ -27,7 +27,7 @@ from data_tools.hands.hand_scene import (
 )
 from data_tools.hands.render import Appearance, Camera
 
-_SPLIT = "Test"  # clips show no photograph, skin, build or cloth of the sets to train on
+_SPLIT = "Test"  # clips show no photograph of the sets to train on
 _DISTANCE = 5.0  # hand lengths from the camera
 
 

@@ -234,7 +234,7 @@ class HandMesh:
         return Rest(points, np.stack([heads[name] for name in BONES]), joints)
 
     def random_shape(self, rng: np.random.Generator, split: str) -> Rest:
-        """Return a random person's hand; those of "Train" and "Test" never have one breadth."""
+        """Return a random person's hand; `split` is "Train" or "Test"."""
         breadth = 2 * draw_for_split(rng, split) - 1
         return self.shape(
             np.clip(rng.normal(0.0, 0.5, len(DETAILS)), -1, 1),

@@ -274,7 +274,7 @@ class HandScene:
             rng: Draws everything.
             width: The image's width in pixels.
             height: The image's height in pixels.
-            split: "Train" or "Test", which share no build.
+            split: "Train" or "Test".
             repertoire: How the images may vary.
         """
         for attempt in range(TRIES):
@@ -457,7 +457,7 @@ def render(
     Args:
         rng: Draws everything.
         size: Longer side of the image in pixels, at most.
-        split: "Train" or "Test", which share no photograph, skin, build or cloth.
+        split: "Train" or "Test", which share no photograph.
         repertoire: How the images may vary.
     """
     return process_scene().render(rng, size, split, repertoire)

@@ -1,4 +1,8 @@
-"""Keeps Train and Test of the synthetic hands apart: no build, skin or clothes are in both."""
+"""Draws numbers for Train and Test of the synthetic hands, of which none is in both.
+
+Tones of skin, builds and clothes come from these numbers. The slices of Train and Test alternate,
+so what they show is alike.
+"""
 
 import numpy as np
 

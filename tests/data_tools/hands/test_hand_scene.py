@@ -314,7 +314,7 @@ def test_people_have_no_hands():
     assert np.isfinite(person.surface.vertices).all()
 
 
-def test_train_and_test_share_no_skin_nor_build():
+def test_train_and_test_share_no_number():
     rng = np.random.default_rng(0)
     slices = {
         split: {int(splits.draw_for_split(rng, split) * splits.SLICES) for _ in range(2000)}
