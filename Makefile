@@ -106,9 +106,10 @@ teach: setup  ## label your own PHOTOS with a teacher: a data set in TAUGHT (dat
 	$(RUN) data_tools.teach "$${PHOTOS_WORDS[@]}" "$$TAUGHT" --variant "$$VARIANT" \
 	    $${WEIGHTS:+--weights "$$WEIGHTS"} "$${ARGS_WORDS[@]}"
 
-# False where `make synth` has not run, or was interrupted before it had written any labels.
-hands_are_made = { [ -d data/synth ] && \
-    { [ -f data/synth/Train/label_joint.txt ] || [ ! -f data/synth/manifest.json ]; }; }
+# False where `make synth` has not run, or was interrupted.
+hands_are_made = { [ -d data/synth ] && { [ ! -f data/synth/manifest.json ] || \
+    { [ -f data/synth/Train/label_joint.txt ] && \
+      ! compgen -G "data/synth/*/truth.partial.jsonl" >/dev/null; }; }; }
 
 # BAKE=8 also writes DATA/baked, as LMDB or, with FORMAT=hdf5, as HDF5.
 lmdb: caffe  ## SOURCE (a data set's folder or .json) to the sets DATA/{train,validation}; BAKE=8

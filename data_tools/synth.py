@@ -217,7 +217,8 @@ def _make_images(out: Path, counts: Mapping[str, int], options: ImageOptions, wo
         labels = (format_truth(json.loads(line)) for line in lines)
         write_atomically(out / split / LABELS, "".join(f"{label}\n" for label in labels).encode())
         write_atomically(out / split / TRUTH, "".join(f"{line}\n" for line in lines).encode())
-        (out / split / PARTIAL_TRUTH).unlink()
+    for split in SPLITS:  # one of an earlier run, too, which asked for both splits
+        (out / split / PARTIAL_TRUTH).unlink(missing_ok=True)
 
 
 def _run_jobs(

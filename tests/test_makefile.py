@@ -151,6 +151,7 @@ def test_a_set_that_is_there_is_baked_but_not_in_place_of_a_source(folder):
         ([], False),
         (["manifest.json", "Train/truth.partial.jsonl"], False),
         (["manifest.json", "Train/label_joint.txt"], True),
+        (["manifest.json", "Train/label_joint.txt", "Test/truth.partial.jsonl"], False),
         (["another_set.json"], True),
     ],
 )

@@ -46,12 +46,17 @@ def detect_format(root: str | os.PathLike, format: str = AUTO) -> str:
         A key of READERS.
 
     Raises:
-        UserError: `root` does not exist, or not exactly one format fits.
+        UserError: `root` does not exist or is not all made, or not exactly one format fits.
     """
     root = Path(root)
     if not root.exists():
         raise UserError(
             f"{root} was not found: give the folder of a data set, or a COCO-style .json file"
+        )
+    if any(root.glob(f"*/{onehand10k.PARTIAL_TRUTH}")):
+        raise UserError(
+            f"{root} holds synthetic hands that are not all made: run "
+            f"data_tools.synth --out {root} again as before, which goes on where it was"
         )
     candidates = list(READERS) if format == AUTO else [format]
     matches = [name for name in candidates if _find_splits(root, name)]
@@ -61,11 +66,6 @@ def detect_format(root: str | os.PathLike, format: str = AUTO) -> str:
     if matches:
         raise UserError(f"{root} fits several formats, choose one with --format: {layouts}")
     _check_labelled_images(root)
-    if any(root.glob(f"*/{onehand10k.PARTIAL_TRUTH}")):
-        raise UserError(
-            f"{root} holds synthetic hands that are not all made: run "
-            f"data_tools.synth --out {root} again as before, which goes on where it was"
-        )
     raise UserError(f"{root} holds no data set of these layouts: {layouts}")
 
 

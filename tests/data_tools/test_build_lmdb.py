@@ -512,8 +512,12 @@ def test_hands_of_an_image_in_both_splits_are_told(tmp_path):
     assert done.returncode == 0 and "trained on" not in done.stderr
 
 
-def test_synthetic_hands_that_are_not_all_made_are_told(tmp_path):
+@pytest.mark.parametrize("labels", [[], ["Train", "Test"]])
+def test_synthetic_hands_that_are_not_all_made_are_told(labels, tmp_path):
+    """A set that was growing has the labels of before."""
     write(tmp_path / "hands/Train/truth.partial.jsonl", b"")
+    for split in labels:
+        write(tmp_path / f"hands/{split}/label_joint.txt", b"1.jpg\n")
     with pytest.raises(UserError, match="not all made: run data_tools.synth --out .*hands again"):
         read_dataset(tmp_path / "hands")
 

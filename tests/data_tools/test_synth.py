@@ -138,6 +138,16 @@ def test_a_set_grows(made, tmp_path):
     assert labels(out, "Train")[:5] == labels(made, "Train")
 
 
+def test_a_split_that_is_asked_for_no_more_is_not_waited_for(made, tmp_path):
+    out = tmp_path / "set"
+    shutil.copytree(made / "Train", out / "Train")
+    shutil.copy(made / "manifest.json", out)
+    (out / "Test").mkdir()
+    (out / "Test/truth.partial.jsonl").touch()
+    synth.main(["--out", str(out), *map(str, ("--train", 5, "--test", 0, "--size", 128))])
+    assert list(readers.read_dataset(out)) == ["Train"]
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
