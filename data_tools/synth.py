@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import cv2
 
 from data_tools.hands import backgrounds, hand_mesh, hand_scene
+from data_tools.hands.hand_pose import COMMON
 from data_tools.hands.synthetic_image import RANGES, ImageOptions, render_image
 from data_tools.hands.truth import TRUTH, format_truth
 from data_tools.readers.onehand10k import LABELS, PARTIAL_TRUTH, SPLITS
@@ -139,7 +140,8 @@ def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
             "--common",
             varied.common,
             "SHARE",
-            "share of the hands that are at ease (open or relaxed); high to begin a training",
+            f"share of the hands drawn from the poses at ease ({', '.join(COMMON)}); the others "
+            "are drawn from all poses; high to begin a training",
         ),
         ("--held", varied.held, "SHARE", "share of the hands that hold something"),
         ("--people", varied.people, "SHARE", "share of the images with a person behind the hand"),
@@ -154,7 +156,8 @@ def _add_image_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--easy",
         action="store_true",
-        help="only open right hands in full view, for a short training",
+        help="only open right hands in full view, for a short training; --min-fill, --max-roll, "
+        "--common, --held and --people then have no effect",
     )
 
 

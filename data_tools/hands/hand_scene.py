@@ -78,8 +78,8 @@ class Repertoire:
 
     Attributes:
         poses: Names of the base poses to draw from.
-        common: Share of the hands that are at ease (`hand_pose.COMMON`); the others draw from all
-            of `poses`.
+        common: Share of the hands drawn from `hand_pose.COMMON`; the others are drawn from all of
+            `poses`.
         upright: Whether the palm is seen from the front, fingers up; else from all sides.
         max_roll: Largest angle between the fingers and straight up, degrees.
         left: Share of the images that show a left hand.

@@ -30,10 +30,12 @@ class ImageOptions(NamedTuple):
         size: Longer side of the largest images, pixels.
         min_fill: Share of the frame that the smallest hands fill.
         max_roll: Largest angle between the fingers and straight up, degrees.
-        common: Share of the hands that are at ease.
+        common: Share of the hands drawn from `hand_pose.COMMON`; the others are drawn from all
+            poses.
         held: Share of the hands that hold something.
         people: Share of the images with a person behind the hand.
-        easy: Whether to draw only open right hands in full view; the shares then do not count.
+        easy: Whether to draw only open right hands in full view; the five numbers above, from
+            `min_fill` to `people`, then have no effect.
     """
 
     seed: int = 0
