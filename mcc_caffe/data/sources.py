@@ -66,12 +66,13 @@ def mixture_shares(source: str) -> dict[str, float]:
         The share of each source.
 
     Raises:
-        UserError: A part has no source, its share is no number above 0, or a source comes twice.
+        UserError: A part has no source or is a mixture, its share is no number above 0, or a
+            source comes twice.
     """
     shares: dict[str, float] = {}
     for part in _parts(source.removeprefix(MIXED)):
         name, share = part.rpartition("*")[0].strip(), _share(part)
-        if not name or share is None or not 0 < share < np.inf:
+        if not name or name.startswith(MIXED) or share is None or not 0 < share < np.inf:
             raise UserError(
                 f"{part!r} in {source!r} is no source with a share above 0: write mix:A*0.5+B*0.5"
             )
@@ -83,13 +84,8 @@ def mixture_shares(source: str) -> dict[str, float]:
 
 def count_samples(samples: SampleSource) -> dict[str, int]:
     """Return {folder of a set: number of its samples} for the sets in what `open_source` opened."""
-    if isinstance(samples, Mixture):
-        return {
-            folder: count
-            for part in samples.sources
-            for folder, count in count_samples(part).items()
-        }
-    return {str(samples.folder): len(samples)} if isinstance(samples, SampleSet) else {}
+    sources = samples.sources if isinstance(samples, Mixture) else [samples]
+    return {str(part.folder): len(part) for part in sources if isinstance(part, SampleSet)}
 
 
 def _parts(sources: str) -> list[str]:
@@ -147,9 +143,7 @@ class Mixture:
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng((2, self._seed, index))
-        source: SampleSource = self
-        while isinstance(source, Mixture):  # a mixture may be one of the sources
-            source = source.sources[rng.choice(len(source.sources), p=source._shares)]
+        source = self.sources[rng.choice(len(self.sources), p=self._shares)]
         if isinstance(source, Sized):
             return source[int(rng.integers(len(source)))]
         return source[index]
