@@ -9,6 +9,7 @@ import numpy as np
 from data_tools.hands import hand_scene
 from data_tools.hands.truth import Truth
 from data_tools.readers.onehand10k import SPLITS
+from mcc_caffe.core.geometry import lie_inside
 
 # The least and the greatest value of each number in ImageOptions.
 RANGES: dict[str, tuple[float, float]] = {
@@ -87,14 +88,15 @@ def render_image(split: str, number: int, options: ImageOptions) -> EncodedRende
     rendered = hand_scene.render(rng, options.size, split, options.repertoire())
     quality = int(rng.integers(*JPEG_QUALITY))
     height, width = rendered.mask.shape
+    joints = [(round(float(x), 2), round(float(y), 2)) for x, y in rendered.joints]
+    # Rounding may have moved a joint out of the image.
+    are_inside = lie_inside(np.array(joints), width, height)
+    states = np.where(are_inside, rendered.states, hand_scene.OUTSIDE)
     truth: Truth = {
         "image": f"{number}.jpg",
         "width": width,
         "height": height,
-        "joints": [
-            [round(float(x), 2), round(float(y), 2), state]
-            for (x, y), state in zip(rendered.joints, rendered.states)
-        ],
+        "joints": [[x, y, state] for (x, y), state in zip(joints, states)],
         "parameters": {**rendered.parameters, "jpeg_quality": quality},
     }
     jpeg = cv2.imencode(".jpg", rendered.image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]

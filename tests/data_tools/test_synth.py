@@ -254,6 +254,22 @@ def test_a_convention_needs_the_truth(made, tmp_path):
     assert "truth.jsonl was not found" in refusal(done) and not (tmp_path / "lmdb").exists()
 
 
+def test_a_keypoint_that_rounding_moves_out_of_the_image_is_outside(monkeypatch):
+    rendered = hand_scene.render(np.random.default_rng(0), 96, "Train")
+    height, width = rendered.mask.shape
+    rendered.joints[:3] = (width - 0.503, 20), (20, height - 0.503), (width - 0.506, height - 0.506)
+    rendered.states[:3] = hand_scene.VISIBLE
+    monkeypatch.setattr(hand_scene, "render", lambda *arguments: rendered)
+    truth = render_image("Train", 1, ImageOptions()).truth
+    assert truth["joints"][:3] == [
+        [width - 0.5, 20, hand_scene.OUTSIDE],
+        [20, height - 0.5, hand_scene.OUTSIDE],
+        [width - 0.51, height - 0.51, hand_scene.VISIBLE],
+    ]
+    labels = format_truth(truth).split(",")[4:10]
+    assert labels == ["-1", "-1", "-1", "-1", str(width - 1), str(height - 1)]
+
+
 def test_the_generators_number_belongs_to_these_images():
     """Raise GENERATOR where these keypoints change."""
     joints = render_image("Train", 1, ImageOptions(size=96)).truth["joints"]
