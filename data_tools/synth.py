@@ -272,9 +272,8 @@ def find_images(
     for split, lines in made.items():
         if lines and max(lines) > counts.get(split, 0):
             raise UserError(
-                f"{out} holds {len(lines)} images in {split}, "
-                f"more than the {counts.get(split, 0)} asked for: "
-                "give another folder or ask for more"
+                f"{out} holds image {max(lines)} of {split}, and {counts.get(split, 0)} are asked "
+                "for: give another folder or ask for more"
             )
     return made
 

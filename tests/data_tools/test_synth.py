@@ -156,7 +156,7 @@ def test_a_split_that_is_asked_for_no_more_is_not_waited_for(made, tmp_path):
         (("--min-fill", 1.5), "--min-fill 1.5"),
         (("--min-fill", 0.5, *COUNTS), "min_fill 0.2, not 0.5"),
         (("--seed", 1, *COUNTS), "seed 0, not 1"),
-        (("--train", 1, "--test", 2, "--size", 128), "holds 5 images in Train"),
+        (("--train", 1, "--test", 2, "--size", 128), "holds image 5 of Train, and 1 are asked"),
     ],
 )
 def test_refusals_leave_the_set_as_it_was(made, options, words):
