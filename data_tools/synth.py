@@ -20,6 +20,7 @@ import contextlib
 import functools
 import importlib.metadata
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,8 @@ IMAGES_A_TASK = 4  # images a worker takes at a time
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
 
 TruthLines = dict[int, str]  # {number of an image: its line of truth.jsonl}
+
+_log = logging.getLogger(__name__)
 
 
 class ImageJob(NamedTuple):
@@ -303,21 +306,39 @@ def _prepare_folder(
 ) -> None:
     """Make the folders; the manifest comes first, so that an interrupted start is recognised."""
     out.mkdir(parents=True, exist_ok=True)
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    versions["opencv"] = cv2.__version__
+    if (out / MANIFEST).is_file():
+        _warn_of_other_versions(out, opengl, versions)
     manifest = {
         "made_by": "data_tools.synth",
         "layout": "OneHand10K",
         **settings,
         "counts": counts,
         "opengl": opengl,
-        "versions": {
-            **{name: importlib.metadata.version(name) for name in LIBRARIES},
-            "opencv": cv2.__version__,
-        },
+        "versions": versions,
     }
     write_atomically(out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     for split in counts:
         for kind in ("source", "mask"):
             (out / split / kind).mkdir(parents=True, exist_ok=True)
+
+
+def _warn_of_other_versions(out: Path, opengl: str, versions: Mapping[str, str]) -> None:
+    """Warn where the manifest in `out` names another OpenGL driver or other versions."""
+    manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    earlier = {"opengl": manifest.get("opengl"), **manifest.get("versions", {})}
+    differences = [
+        f"{name} {earlier.get(name)}, not {value}"
+        for name, value in {"opengl": opengl, **versions}.items()
+        if earlier.get(name) != value
+    ]
+    if differences:
+        _log.warning(
+            "%s was begun with %s: images that are added now may differ in their pixels",
+            out,
+            "; ".join(differences),
+        )
 
 
 def _read_truth_lines(folder: Path) -> TruthLines:

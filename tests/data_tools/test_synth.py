@@ -138,6 +138,22 @@ def test_a_set_grows(made, tmp_path):
     assert labels(out, "Train")[:5] == labels(made, "Train")
 
 
+def test_a_set_that_grows_with_another_driver_or_other_versions_is_told(made, tmp_path, caplog):
+    out = tmp_path / "set"
+    shutil.copytree(made, out)
+    synth.main(["--out", str(out), *map(str, COUNTS)])
+    assert not caplog.records
+    manifest = json.loads((out / "manifest.json").read_text())
+    opengl, numpy_version = manifest["opengl"], manifest["versions"]["numpy"]
+    manifest["opengl"], manifest["versions"]["numpy"] = "a card", "1.0"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    synth.main(["--out", str(out), *map(str, COUNTS)])
+    assert caplog.messages == [
+        f"{out} was begun with opengl a card, not {opengl}; numpy 1.0, not {numpy_version}: "
+        "images that are added now may differ in their pixels"
+    ]
+
+
 def test_a_split_that_is_asked_for_no_more_is_not_waited_for(made, tmp_path):
     out = tmp_path / "set"
     shutil.copytree(made / "Train", out / "Train")
