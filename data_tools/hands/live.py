@@ -34,10 +34,15 @@ class LiveHands:
         """Parse a source such as "synth:seed=0&size=224".
 
         Raises:
-            UserError: An option is unknown, malformed or out of range, or the generator needs
-                something that is not installed.
+            UserError: An option is unknown, malformed, out of range or named twice, or the
+                generator needs something that is not installed.
         """
-        texts = dict(parse_qsl(source.removeprefix(LIVE), keep_blank_values=True))
+        pairs = parse_qsl(source.removeprefix(LIVE), keep_blank_values=True)
+        texts = dict(pairs)
+        if len(pairs) > len(texts):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in texts if names.count(name) > 1)
+            raise UserError(f"{source} names {twice!r} twice: leave one of them out")
         unknown = sorted(set(texts) - set(DEFAULTS))
         if unknown:
             raise UserError(
@@ -51,9 +56,9 @@ class LiveHands:
         except ValueError:
             raise UserError(
                 f"{source}: seed, size and easy are whole numbers, "
-                f"{', '.join(list(RANGES)[1:])} numbers"
+                f"{', '.join(list(RANGES)[2:])} numbers"
             ) from None
-        for name, (low, high) in {"seed": (0, float("inf")), "easy": (0, 1), **RANGES}.items():
+        for name, (low, high) in {**RANGES, "easy": (0, 1)}.items():
             if not low <= values[name] <= high:
                 raise UserError(
                     f"{source}: {name} is {values[name]}, it must be from {low} to {high}"

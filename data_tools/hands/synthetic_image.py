@@ -13,6 +13,7 @@ from mcc_caffe.core.geometry import lie_inside
 
 # The least and the greatest value of each number in ImageOptions.
 RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
     "size": (64, 2048),
     "min_fill": (0.05, 0.9),
     "max_roll": (0.0, 180.0),
@@ -27,7 +28,7 @@ class ImageOptions(NamedTuple):
     """What the images of a set show; RANGES has the allowed values.
 
     Attributes:
-        seed: At least 0; another seed gives other images.
+        seed: Another seed gives other images.
         size: Longer side of the largest images, pixels.
         min_fill: Share of the frame that the smallest hands fill.
         max_roll: Largest angle between the fingers and straight up, degrees.

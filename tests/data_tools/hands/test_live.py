@@ -81,7 +81,9 @@ def test_training_on_it(tmp_path):
     "source, words",
     [
         ("synth:sede=3", "'sede' is not known"),
-        ("synth:seed=three", "whole numbers"),
+        ("synth:seed=three", "seed, size and easy are whole numbers, min_fill, max_roll, "),
+        ("synth:seed=4294967296", "seed is 4294967296, it must be from 0 to 4294967295"),
+        ("synth:seed=0&size=96&seed=9", "names 'seed' twice: leave one of them out"),
         ("synth:size=10", "size is 10, it must be from 64"),
         ("synth:min_fill=2", "min_fill is 2.0"),
         ("synth:split=Validation", "must be Train or Test"),
