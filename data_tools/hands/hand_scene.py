@@ -181,8 +181,7 @@ class HandScene:
     def __init__(self) -> None:
         """Read the mesh and open the context; UserError where something is not installed."""
         self.mesh = hand_mesh()
-        self.renderer = Renderer()
-        self.renderer.set_faces(self.mesh.faces)
+        self.renderer = Renderer(self.mesh.faces)
         self._painted_vertices = paint_vertices(self.mesh)
         self.hand = self.mesh.weights[:, IS_HAND].sum(axis=1) >= HAND_SHARE
         self._arm_positions = arm_positions(self.mesh, self.mesh.shape())

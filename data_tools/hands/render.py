@@ -199,8 +199,12 @@ class Renderer:
     Make one in each process: contexts can neither be shared nor forked.
     """
 
-    def __init__(self) -> None:
-        """Open the context; UserError where moderngl or an OpenGL is missing."""
+    def __init__(self, quads: np.ndarray) -> None:
+        """Open the context; UserError where moderngl or an OpenGL is missing.
+
+        Args:
+            quads: (F, 4), by which `draw` connects the hand's vertices.
+        """
         # The images are small: llvmpipe's own threads cost more than they bring.
         os.environ.setdefault("LP_NUM_THREADS", "0")
         try:
@@ -234,7 +238,7 @@ class Renderer:
                 vertex_shader=shaders.DEPTH_VERTEX, fragment_shader=shaders.DEPTH_FRAGMENT
             ),
         }
-        self._hand: _Buffers | None = None
+        self._hand = _Buffers(self.context, self._programs, triangulate(quads), "skin")
         self._surface_buffers: dict[int, _Buffers] = {}
         self._targets: dict[tuple[int, int], _Targets] = {}
         self._shadow_map = self.context.depth_texture((SHADOW_SIZE, SHADOW_SIZE))
@@ -249,10 +253,6 @@ class Renderer:
         """The name of the OpenGL driver, which the exact pixels depend on."""
         return self.context.info["GL_RENDERER"]
 
-    def set_faces(self, quads: np.ndarray) -> None:
-        """Set the quads (F, 4) by which `draw` connects the hand's vertices."""
-        self._hand = _Buffers(self.context, self._programs, triangulate(quads), "skin")
-
     def draw(
         self,
         vertices: np.ndarray,
@@ -263,7 +263,7 @@ class Renderer:
         radius: float,
         surfaces: Sequence[Surface] = (),
     ) -> Drawing:
-        """Draw the hand and the surfaces around it. `set_faces` comes first.
+        """Draw the hand and the surfaces around it.
 
         Args:
             vertices: (N, 16) of the hand in camera space, laid out as `vertex_layout` says.
@@ -273,7 +273,6 @@ class Renderer:
             radius: The radius of that sphere.
             surfaces: In camera space.
         """
-        assert self._hand is not None, "set_faces was not called"
         hand, targets = self._hand, self._targets_of(camera.width, camera.height)
         hand.vertices.write(np.ascontiguousarray(vertices, "f4").tobytes())
         others = [
@@ -390,7 +389,7 @@ class Renderer:
         program["ambient"], program["bounce"] = tuple(appearance.ambient), tuple(appearance.bounce)
         program["exposure"] = float(appearance.exposure)
         directions, colours = (np.zeros((_MOST_LIGHTS, 3), "f4") for _ in range(2))
-        for i, light in enumerate(appearance.lights[:_MOST_LIGHTS]):
+        for i, light in enumerate(appearance.lights):
             directions[i], colours[i] = light.direction, light.colour
         program["light_direction"].write(directions.tobytes())
         program["light_colour"].write(colours.tobytes())
