@@ -53,7 +53,7 @@ LIBRARIES = ("anny", "moderngl", "numpy", "scikit-image", "scipy")
 IMAGES_A_TASK = 4  # images a worker takes at a time
 # For many small images one thread in each process is faster than threads within, and sums do not
 # depend on the number of threads.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "0"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 TruthLines = dict[int, str]  # {number of an image: its line of truth.jsonl}
 
