@@ -21,7 +21,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "held": (0.0, 1.0),
     "people": (0.0, 1.0),
 }
-JPEG_QUALITY = (45, 96)
+JPEG_QUALITY = (45, 95)
 
 
 class ImageOptions(NamedTuple):
@@ -87,7 +87,7 @@ def render_image(split: str, number: int, options: ImageOptions) -> EncodedRende
     """
     rng = np.random.default_rng((options.seed, SPLITS.index(split), number))
     rendered = hand_scene.render(rng, options.size, split, options.repertoire())
-    quality = int(rng.integers(*JPEG_QUALITY))
+    quality = int(rng.integers(*JPEG_QUALITY, endpoint=True))
     height, width = rendered.mask.shape
     joints = [(round(float(x), 2), round(float(y), 2)) for x, y in rendered.joints]
     # Rounding may have moved a joint out of the image.
