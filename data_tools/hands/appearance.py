@@ -118,9 +118,9 @@ def arm_positions(mesh: HandMesh, rest: Rest) -> np.ndarray:
     """
     elbow = rest.heads[BONES.index("upperarm")]
     weights = mesh.weights[:, BONES.index("upperarm")]
-    shoulder = rest.points[weights > 0.9].mean(axis=0) - elbow
+    middle = rest.points[weights > 0.9].mean(axis=0) - elbow  # of the upper arm
     lower = rest.points @ elbow / (elbow @ elbow)
-    upper = (rest.points - elbow) @ shoulder / (shoulder @ shoulder) / 2
+    upper = (rest.points - elbow) @ middle / (middle @ middle) / 2
     return np.where(
         weights > 0.5, 1 + np.maximum(upper, 0), np.minimum(lower, 1 + np.maximum(upper, 0))
     )
