@@ -45,13 +45,13 @@ class Clip(NamedTuple):
     Attributes:
         name: For the tables.
         frames: HxWx3 uint8 BGR each.
-        joints: (F, N, 21, 2) of the true hands; None where they are not known.
+        keypoints: (F, N, 21, 2) of the true hands; None where they are not known.
         velocity: (2,) pixels a second of everything in it; None where hands move for themselves.
     """
 
     name: str
     frames: list[np.ndarray]
-    joints: np.ndarray | None
+    keypoints: np.ndarray | None
     velocity: np.ndarray | None
 
 
@@ -119,13 +119,13 @@ def rendered_clips(frame_count: int) -> list[Clip]:
     for seed, (name, hand_paths) in enumerate(paths.items()):
         rng = np.random.default_rng((5, seed))
         rendered = list(render_clip(rng, hand_paths, frame_count=frame_count, noise=NOISE))
-        joints = np.stack([frame.joints for frame in rendered])
+        keypoints = np.stack([frame.keypoints for frame in rendered])
         velocity = None
         if len(hand_paths) == 1 and hand_paths[0].poses[0] == hand_paths[0].poses[1]:
-            velocity = (joints[-1, 0].mean(axis=0) - joints[0, 0].mean(axis=0)) / (
+            velocity = (keypoints[-1, 0].mean(axis=0) - keypoints[0, 0].mean(axis=0)) / (
                 max(frame_count - 1, 1) / FPS
             )
-        clips.append(Clip(name, [frame.image for frame in rendered], joints, velocity))
+        clips.append(Clip(name, [frame.image for frame in rendered], keypoints, velocity))
     return clips
 
 
@@ -179,17 +179,17 @@ def measure(
     return results
 
 
-def ids_of_hands(joints: np.ndarray, hands: list[list[TrackedHand]]) -> list[list[int | None]]:
+def ids_of_hands(keypoints: np.ndarray, hands: list[list[TrackedHand]]) -> list[list[int | None]]:
     """Return the id that each of the true hands has in each frame, None where it is not seen.
 
     Args:
-        joints: (F, N, 21, 2).
+        keypoints: (F, N, 21, 2).
         hands: The tracked hands of each frame.
     """
     ids: list[list[int | None]] = []
-    for true_hand in range(joints.shape[1]):
+    for true_hand in range(keypoints.shape[1]):
         hand_ids: list[int | None] = []
-        for true, tracked in zip(joints[:, true_hand], hands):
+        for true, tracked in zip(keypoints[:, true_hand], hands):
             side = np.ptp(true, axis=0).max()
             distances = {
                 hand.id: np.linalg.norm(hand.raw_keypoints[:, :2] - true, axis=1).mean() / side
@@ -272,8 +272,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "ms": 1000 * float(np.mean(result.seconds)),
                 "of a search": float(np.mean(result.seconds) / searched),
             }
-            if clip.joints is not None and name.startswith("followed"):
-                ids = ids_of_hands(clip.joints, result.hands)
+            if clip.keypoints is not None and name.startswith("followed"):
+                ids = ids_of_hands(clip.keypoints, result.hands)
                 row["tracked_shares"] = [
                     float(np.mean([i is not None for i in hand_ids])) for hand_ids in ids
                 ]

@@ -5,8 +5,8 @@
 
 DIR/{Train,Test}/source/N.jpg, DIR/{Train,Test}/mask/N.png (0/255, the hand up to the wrist) and
 DIR/{Train,Test}/label_joint.txt, one line an image: N.jpg,width,height,1,x1,y1,...,x21,y21, with
--1,-1 for a joint that is outside the image or hidden by an object; a joint that the hand itself
-hides is labelled. DIR/{Train,Test}/truth.jsonl says of every image where all 21 joints are, what
+-1,-1 for a keypoint outside the image or hidden by an object; a keypoint that the hand itself
+hides is labelled. DIR/{Train,Test}/truth.jsonl says of every image where all 21 keypoints are, what
 hides each, and what was drawn; DIR/manifest.json how the set was made. An image depends on the
 seed, its split, its number and the options alone: the same command gives the same bytes on the same
 machine, however many workers make them, and an interrupted one continues where it was.

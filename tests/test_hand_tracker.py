@@ -25,18 +25,18 @@ def predictor():
 
 @pytest.fixture(scope="module")
 def clip():
-    """Frames of a rendered hand that moves right and one that moves left, and their joints."""
+    """Frames of a rendered hand that moves right and one that moves left, and their keypoints."""
     sprites = [render_hand(seed) for seed in (2, 9)]
-    frames, joints = [], []
+    frames, true_keypoints = [], []
     for n in range(FRAMES):
         image, of_frame = GREY.copy(), []
         for sprite, corner in zip(sprites, ((20 + 5 * n, 10), (310 - 5 * n, 190))):
             (x, y), (height, width) = corner, sprite.image.shape[:2]
             image[y : y + height, x : x + width] = sprite.image
-            of_frame.append(sprite.joints + corner)
+            of_frame.append(sprite.keypoints + corner)
         frames.append(image)
-        joints.append(np.stack(of_frame))
-    return frames, np.stack(joints)
+        true_keypoints.append(np.stack(of_frame))
+    return frames, np.stack(true_keypoints)
 
 
 def test_a_net_without_pose_stage_is_refused(weights):
@@ -62,15 +62,15 @@ def test_flags_may_be_those_of_numpy_or_0_and_1(predictor):
     assert HandTracker(predictor, one_hand=np.bool_(True), smooth=0).smoothing is None
 
 
-def nearest(joints, keypoints):
+def nearest(true_keypoints, keypoints):
     """Index of the true hand that keypoints are of; none may be far from it."""
-    distances = np.median(np.linalg.norm(joints - keypoints[:, :2], axis=2), axis=1)
+    distances = np.median(np.linalg.norm(true_keypoints - keypoints[:, :2], axis=2), axis=1)
     assert distances.min() < 10
     return int(distances.argmin())
 
 
 def test_hands_keep_their_ids_at_less_than_half_a_pass_each(clip, predictor, monkeypatch):
-    frames, joints = clip
+    frames, true_keypoints = clip
     for name in ("engine", "boxes_engine"):  # count_passes replaces them
         monkeypatch.setattr(predictor, name, getattr(predictor, name))
     engine, _ = count_passes(predictor)
@@ -80,8 +80,10 @@ def test_hands_keep_their_ids_at_less_than_half_a_pass_each(clip, predictor, mon
         hands = tracker.follow(frame, n / FPS)
         assert [hand.id for hand in hands] == [1, 2]
         for hand in hands:
-            true_hand = hand_of_id.setdefault(hand.id, nearest(joints[n], hand.raw_keypoints))
-            assert nearest(joints[n], hand.pose.keypoints) == true_hand
+            true_hand = hand_of_id.setdefault(
+                hand.id, nearest(true_keypoints[n], hand.raw_keypoints)
+            )
+            assert nearest(true_keypoints[n], hand.pose.keypoints) == true_hand
         assert n == 0 or engine.passes - before == pytest.approx(2 * (144 / 208) ** 2)
     assert sorted(hand_of_id.values()) == [0, 1]
     alike = predictor.predict_all(frames[0])
@@ -228,7 +230,7 @@ def test_without_hands_there_are_none(predictor):
 
 def test_a_hand_that_leaves_is_waited_for_at_the_border(clip, predictor):
     """The square around where it should be stays over the image."""
-    frames, joints = clip
+    frames, true_keypoints = clip
     sprite = frames[0][10:170, 20:180]
     tracker = HandTracker(predictor)
     for n, x in enumerate((270, 310, 480, 480)):

@@ -1,8 +1,8 @@
-"""Renders clips of hands that move before a background, and says where their joints are.
+"""Renders clips of hands that move before a background, and says where their keypoints are.
 
     paths = [HandPath((0.2, 0.5), (0.8, 0.5))]
     for frame in render_clip(np.random.default_rng(0), paths, frame_count=48):
-        frame.image, frame.joints
+        frame.image, frame.keypoints
 
 The hands of a clip are one person's, and their arms come from below.
 """
@@ -56,11 +56,11 @@ class ClipFrame(NamedTuple):
 
     Attributes:
         image: HxWx3 uint8 BGR.
-        joints: (N, 21, 2) x, y in pixels of the N hands, in the order of their paths.
+        keypoints: (N, 21, 2) x, y in pixels of the N hands, in the order of their paths.
     """
 
     image: np.ndarray
-    joints: np.ndarray
+    keypoints: np.ndarray
 
 
 def render_clip(
@@ -85,20 +85,21 @@ def render_clip(
     background = random_background(rng, height, width, _SPLIT)
     for number in range(frame_count):
         share = number / max(frame_count - 1, 1)
-        image, joints = background.astype(np.float32), np.empty((len(paths), 21, 2))
+        image, keypoints = background.astype(np.float32), np.empty((len(paths), 21, 2))
         for index, path in enumerate(paths):
-            rgba, joints[index] = _draw_hand(scene, rest, appearance, path, share=share, size=size)
-            cover = rgba[..., 3:].astype(np.float32) / 255
-            image = image * (1 - cover) + rgba[..., 2::-1]
+            drawn = _draw_hand(scene, rest, appearance, path, share=share, size=size)
+            cover = drawn.rgba[..., 3:].astype(np.float32) / 255
+            image = image * (1 - cover) + drawn.rgba[..., 2::-1]
+            keypoints[index] = drawn.keypoints
         image += rng.normal(0, noise, image.shape)
-        yield ClipFrame(image.clip(0, 255).round().astype(np.uint8), joints)
+        yield ClipFrame(image.clip(0, 255).round().astype(np.uint8), keypoints)
 
 
 class _Drawn(NamedTuple):
-    """A hand before nothing: HxWx4 uint8 as `render.Drawing` has it, and its joints (21, 2)."""
+    """A hand before nothing: HxWx4 uint8 as `render.Drawing` has it, and its keypoints (21, 2)."""
 
     rgba: np.ndarray
-    joints: np.ndarray
+    keypoints: np.ndarray
 
 
 def _draw_hand(

@@ -1,8 +1,8 @@
-"""Renders a random image of a hand and says where its joints are.
+"""Renders a random image of a hand and says where its keypoints are.
 
     from data_tools.hands.hand_scene import render
     rendered = render(np.random.default_rng(0), 400, "Train")
-    rendered.image, rendered.mask, rendered.joints, rendered.states
+    rendered.image, rendered.mask, rendered.keypoints, rendered.states
 
 The person, the pose, the view, the light, the surroundings and the camera are drawn at random.
 `HandScene` holds what is expensive to make (meshes, OpenGL context); `process_scene` keeps one for
@@ -56,19 +56,19 @@ HIDING = ("held", "crossing")  # how the names of objects begin that may be left
 SHADOW_RADIUS = 1.3  # hand lengths around the hand within which shadows fall
 TRIES = 25
 PERSON_TRIES = 6
-# From a joint to the skin over it and a little more, in hand lengths: an object that lies further
-# in front of the joint hides it.
+# From a keypoint to the skin over it and a little more, in hand lengths: an object that lies
+# further in front of the keypoint hides it.
 COVER = np.full(KEYPOINT_COUNT, 0.075)
 COVER[WRIST] = 0.13
 COVER[THUMB_BASE] = 0.12
 COVER[[THUMB_BASE + 1, *FINGER_BASES]] = 0.1
-DISC = 0.02  # radius within which a joint is looked for, hand lengths
+DISC = 0.02  # radius within which a keypoint is looked for, hand lengths
 DISC_DIRECTIONS = 8  # in which its rim is looked at
 
-# The states of a joint, and which of them are labelled under a convention. OneHand10K labels what
-# can be seen or judged from the rest of the hand (Fig. 4), so that a joint behind the hand itself
-# counts and one behind an object does not.
-VISIBLE, SELF, OBJECT, OUTSIDE = JOINT_STATES = ("visible", "self", "object", "outside")
+# The states of a keypoint, and which of them are labelled under a convention. OneHand10K labels
+# what can be seen or judged from the rest of the hand (Fig. 4), so that a keypoint behind the hand
+# itself counts and one behind an object does not.
+VISIBLE, SELF, OBJECT, OUTSIDE = KEYPOINT_STATES = ("visible", "self", "object", "outside")
 CONVENTIONS = {"paper": (VISIBLE, SELF), "visible": (VISIBLE,), "all": (VISIBLE, SELF, OBJECT)}
 
 
@@ -150,14 +150,14 @@ class RenderedHand(NamedTuple):
     Attributes:
         image: HxWx3 uint8 BGR; of a hand before nothing, HxWx4 uint8 as `render.Drawing` has it.
         mask: HxW uint8 {0, 255}, the visible part of the hand up to the wrist.
-        joints: (21, 2) x, y in pixels, wherever they are.
-        states: (21,) of JOINT_STATES.
+        keypoints: (21, 2) x, y in pixels, wherever they are.
+        states: (21,) of KEYPOINT_STATES.
         parameters: What was drawn, for the record.
     """
 
     image: np.ndarray
     mask: np.ndarray
-    joints: np.ndarray
+    keypoints: np.ndarray
     states: np.ndarray
     parameters: dict[str, Any]
 
@@ -237,7 +237,7 @@ class HandScene:
                 radius=SHADOW_RADIUS,
                 surfaces=[item.surface for item in scene_objects],
             )
-            states = judge_joints(
+            states = judge_keypoints(
                 pixels, keypoints[:, 2], labels=labels, depth=depth, focal=shot.camera.focal
             )
             if np.isin(states, CONVENTIONS["paper"]).sum() >= LEAST_KEYPOINTS:
@@ -462,46 +462,46 @@ def render(
     return process_scene().render(rng, size, split, repertoire)
 
 
-def judge_joints(
-    joints: np.ndarray,
+def judge_keypoints(
+    keypoints: np.ndarray,
     distances: np.ndarray,
     *,
     labels: np.ndarray,
     depth: np.ndarray,
     focal: float,
 ) -> np.ndarray:
-    """Judge which joints are visible, and what hides the others.
+    """Judge which keypoints are visible, and what hides the others.
 
-    A joint is hidden if a surface nearer by more than the flesh over it covers most of a small disc
-    around its pixel.
+    A keypoint is hidden if a surface nearer by more than the flesh over it covers most of a small
+    disc around its pixel.
 
     Args:
-        joints: (21, 2) pixels.
+        keypoints: (21, 2) pixels.
         distances: (21,) along z, hand lengths.
         labels: HxW, see `render.Drawing`.
         depth: HxW, see `render.Drawing`.
         focal: The camera's focal length in pixels.
 
     Returns:
-        (21,) of JOINT_STATES.
+        (21,) of KEYPOINT_STATES.
     """
     height, width = labels.shape
     states = np.full(KEYPOINT_COUNT, OUTSIDE, dtype=object)
     angles = np.arange(DISC_DIRECTIONS) * (2 * np.pi / DISC_DIRECTIONS)
     disc = np.array([(0, 0)] + [(np.cos(angle), np.sin(angle)) for angle in angles])
-    for joint in np.nonzero(lie_inside(joints, width, height))[0]:
-        pixels = np.round(joints[joint] + disc * (DISC * focal / distances[joint])).astype(int)
+    for index in np.nonzero(lie_inside(keypoints, width, height))[0]:
+        pixels = np.round(keypoints[index] + disc * (DISC * focal / distances[index])).astype(int)
         x, y = np.clip(pixels, 0, (width - 1, height - 1)).T
-        by_object = (labels[y, x] == shaders.OTHER) & (depth[y, x] < distances[joint])
+        by_object = (labels[y, x] == shaders.OTHER) & (depth[y, x] < distances[index])
         by_hand = np.isin(labels[y, x], (shaders.HAND, shaders.ARM)) & (
-            depth[y, x] < distances[joint] - COVER[joint]
+            depth[y, x] < distances[index] - COVER[index]
         )
         if by_object.mean() > 0.5:
-            states[joint] = OBJECT
+            states[index] = OBJECT
         elif (by_hand | by_object).mean() > 0.5:
-            states[joint] = SELF
+            states[index] = SELF
         else:
-            states[joint] = VISIBLE
+            states[index] = VISIBLE
     return states
 
 

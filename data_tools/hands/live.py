@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from data_tools.hands import backgrounds, hand_mesh
 from data_tools.hands.synthetic_image import RANGES, ImageOptions, render_image
-from data_tools.hands.truth import label_joints
+from data_tools.hands.truth import label_keypoints
 from data_tools.readers.onehand10k import SPLITS
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.keypoint_labels import make_keypoints
@@ -73,7 +73,7 @@ class LiveHands:
     def __getitem__(self, index: int) -> Sample:
         """Render one sample."""
         rendering = render_image(self.split, index + 1, self.options)
-        keypoints, name = label_joints(rendering.truth), rendering.truth["image"]
+        keypoints, name = label_keypoints(rendering.truth), rendering.truth["image"]
         return Sample(
             f"{self.split}_{name}",
             rendering.jpeg,

@@ -89,15 +89,15 @@ def render_image(split: str, number: int, options: ImageOptions) -> EncodedRende
     rendered = hand_scene.render(rng, options.size, split, options.repertoire())
     quality = int(rng.integers(*JPEG_QUALITY, endpoint=True))
     height, width = rendered.mask.shape
-    joints = [(round(float(x), 2), round(float(y), 2)) for x, y in rendered.joints]
-    # Rounding may have moved a joint out of the image.
-    are_inside = lie_inside(np.array(joints), width, height)
+    keypoints = [(round(float(x), 2), round(float(y), 2)) for x, y in rendered.keypoints]
+    # Rounding may have moved a keypoint out of the image.
+    are_inside = lie_inside(np.array(keypoints), width, height)
     states = np.where(are_inside, rendered.states, hand_scene.OUTSIDE)
     truth: Truth = {
         "image": f"{number}.jpg",
         "width": width,
         "height": height,
-        "joints": [[x, y, state] for (x, y), state in zip(joints, states)],
+        "joints": [[x, y, state] for (x, y), state in zip(keypoints, states)],
         "parameters": {**rendered.parameters, "jpeg_quality": quality},
     }
     jpeg = cv2.imencode(".jpg", rendered.image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]

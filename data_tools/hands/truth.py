@@ -1,4 +1,4 @@
-"""Reads and formats `truth.jsonl`, which says where all joints of each rendered hand are."""
+"""Reads and formats `truth.jsonl`, which says where all keypoints of each rendered hand are."""
 
 import json
 import os
@@ -21,7 +21,7 @@ class Truth(TypedDict):
         image: File name of the image.
         width: The image's width in pixels.
         height: The image's height in pixels.
-        joints: 21 x [x, y, state]: pixels, and one of `hand_scene.JOINT_STATES`.
+        joints: 21 x [x, y, state]: pixels, and one of `hand_scene.KEYPOINT_STATES`.
         parameters: What was drawn.
     """
 
@@ -32,23 +32,23 @@ class Truth(TypedDict):
     parameters: dict[str, Any]
 
 
-def label_joints(truth: Truth, convention: str = "paper") -> np.ndarray:
-    """Label the joints of an image.
+def label_keypoints(truth: Truth, convention: str = "paper") -> np.ndarray:
+    """Label the keypoints of an image.
 
     Args:
         truth: What is known of the image.
-        convention: Which joints are labelled, a key of `hand_scene.CONVENTIONS`.
+        convention: Which keypoints are labelled, a key of `hand_scene.CONVENTIONS`.
 
     Returns:
-        (21, 3) of x, y in pixels and 1, or 0 for a joint that is not labelled.
+        (21, 3) of x, y in pixels and 1, or 0 for a keypoint that is not labelled.
     """
     labelled_states = CONVENTIONS[convention]
     return np.array([(x, y, state in labelled_states) for x, y, state in truth["joints"]])
 
 
 def format_truth(truth: Truth, convention: str = "paper") -> str:
-    """Return OneHand10K's label line of an image; the arguments are those of `label_joints`."""
-    keypoints = label_joints(truth, convention)
+    """Return OneHand10K's label line of an image; the arguments are those of `label_keypoints`."""
+    keypoints = label_keypoints(truth, convention)
     return format_label(truth["image"], truth["width"], truth["height"], keypoints)
 
 
@@ -58,7 +58,7 @@ def read_entries(root: str | os.PathLike, split: str, convention: str) -> list[O
     Args:
         root: Folder of the data set.
         split: "Train" or "Test".
-        convention: Which joints are labelled, a key of `hand_scene.CONVENTIONS`.
+        convention: Which keypoints are labelled, a key of `hand_scene.CONVENTIONS`.
 
     Returns:
         OneHand10K's entries, as if its label file had been written so.
@@ -69,7 +69,7 @@ def read_entries(root: str | os.PathLike, split: str, convention: str) -> list[O
     folder = Path(root) / split
     if not (folder / TRUTH).is_file():
         raise UserError(
-            f"{folder / TRUTH} was not found: only a set of `make synth` says what hides a joint"
+            f"{folder / TRUTH} was not found: only a set of `make synth` says what hides a keypoint"
         )
     labels = []
     for number, line in enumerate((folder / TRUTH).read_bytes().splitlines(), start=1):

@@ -33,10 +33,10 @@ def test_jitter_step_and_lag_are_those_of_the_movement():
 
 
 def test_a_true_hand_has_the_id_of_the_nearest_tracked_one():
-    joints = np.stack([SHAPE, SHAPE + 500])[None]
+    keypoints = np.stack([SHAPE, SHAPE + 500])[None]
     tracked = TrackedHand(7, None, np.column_stack([SHAPE + 3, np.ones(21)]))
-    assert ids_of_hands(joints, [[tracked]]) == [[7], [None]]
-    assert ids_of_hands(joints, [[]]) == [[None], [None]]
+    assert ids_of_hands(keypoints, [[tracked]]) == [[7], [None]]
+    assert ids_of_hands(keypoints, [[]]) == [[None], [None]]
 
 
 def test_a_clip_that_is_too_short_to_be_measured_is_refused(capsys):

@@ -72,12 +72,12 @@ def scenes(tmp_path):
     """An image of one hand with two boxes, one of them around nothing."""
     image = np.full((480, 640, 3), 128, np.uint8)
     rendered = render_hand(0)
-    corner = np.floor(rendered.joints.min(axis=0)).astype(int) - 15
+    corner = np.floor(rendered.keypoints.min(axis=0)).astype(int) - 15
     hand = rendered.image[corner[1] :, corner[0] :]  # without the person beside it
     image[200 : 200 + len(hand), 300 : 300 + len(hand[0])] = hand
     cv2.imwrite(str(tmp_path / "scene.png"), image)
-    left, top = rendered.joints.min(axis=0) - corner + (300, 200)
-    right, bottom = rendered.joints.max(axis=0) - corner + (300, 200)
+    left, top = rendered.keypoints.min(axis=0) - corner + (300, 200)
+    right, bottom = rendered.keypoints.max(axis=0) - corner + (300, 200)
     # The second is small: 60 pixels are below a tenth of the width, though not of the height.
     boxes = [[left, top, right - left, bottom - top], [10, 10, 60, 30]]
     content = {

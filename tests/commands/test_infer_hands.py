@@ -16,33 +16,33 @@ from tests.support.rendered import render_two_hands
 def photos(tmp_path_factory):
     """An image of two hands, one without any, and a COCO file with a box around one hand."""
     folder = tmp_path_factory.mktemp("photos")
-    image, joints = render_two_hands()
+    image, true_keypoints = render_two_hands()
     cv2.imwrite(str(folder / "none.png"), np.full_like(image, 128))
     cv2.imwrite(str(folder / "two.png"), image)
-    box = [*joints[1].min(axis=0).tolist(), *np.ptp(joints[1], axis=0).tolist()]
+    box = [*true_keypoints[1].min(axis=0).tolist(), *np.ptp(true_keypoints[1], axis=0).tolist()]
     content = {
         "images": [{"id": i, "file_name": f"{name}.png"} for i, name in enumerate(("two", "none"))],
         "annotations": [{"image_id": 0, "category_id": 1, "bbox": box}],
         "categories": [{"id": 1, "name": "hand"}],
     }
     (folder / "boxes.json").write_text(json.dumps(content))
-    return folder, joints
+    return folder, true_keypoints
 
 
-def distance(hand, joints):
+def distance(hand, true_keypoints):
     """Median distance of a hand's present keypoints to where they are, in pixels."""
     points = [(p["x"], p["y"]) if p else (np.nan, np.nan) for p in hand["keypoints"]]
-    return np.nanmedian(np.linalg.norm(np.array(points) - joints, axis=1))
+    return np.nanmedian(np.linalg.norm(np.array(points) - true_keypoints, axis=1))
 
 
 def test_every_hand_of_an_image_and_none_where_there_is_none(photos, tmp_path):
-    folder, joints = photos
+    folder, true_keypoints = photos
     done = run("mcc_caffe.infer", folder, "--hands", "all", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "two.png, .json: 2 hands" in done.stdout and "none.png, .json: 0 hands" in done.stdout
     report = json.loads((tmp_path / "two.json").read_text())
     assert (report["width"], report["height"]) == (640, 480)
-    for points in joints:
+    for points in true_keypoints:
         assert min(distance(hand, points) for hand in report["hands"]) < 8
     assert report["hands"][0]["score"] >= report["hands"][1]["score"] > 0.3
     assert set(report["hands"][0]["box"]) == {"x", "y", "width", "height"}
@@ -53,13 +53,13 @@ def test_every_hand_of_an_image_and_none_where_there_is_none(photos, tmp_path):
 
 
 def test_only_the_given_boxes_are_looked_at(photos, tmp_path):
-    folder, joints = photos
+    folder, true_keypoints = photos
     done = run(
         "mcc_caffe.infer", folder, "--boxes", folder / "boxes.json", "--out", tmp_path / "out"
     )
     assert done.returncode == 0, done.stderr
     (hand,) = json.loads((tmp_path / "out/two.json").read_text())["hands"]
-    assert distance(hand, joints[1]) < 8
+    assert distance(hand, true_keypoints[1]) < 8
     assert json.loads((tmp_path / "out/none.json").read_text())["hands"] == []
 
 

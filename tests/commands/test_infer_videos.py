@@ -15,19 +15,19 @@ FPS, FRAMES, SIZE = 12, 10, (480, 360)
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A rendered clip of two hands that move, and their joints (F, 2, 21, 2)."""
+    """A rendered clip of two hands that move, and their keypoints (F, 2, 21, 2)."""
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     paths = [
         HandPath((0.2, 0.4), (0.3, 0.45)),
         HandPath((0.75, 0.4), (0.7, 0.45), is_left=True),
     ]
-    joints = []
+    true_keypoints = []
     with video_writer(path, FPS, SIZE, comment="rendered") as add_frame:
         rng = np.random.default_rng(3)
         for n, frame in enumerate(render_clip(rng, paths, frame_count=FRAMES, size=SIZE)):
             add_frame(frame.image, n / FPS)
-            joints.append(frame.joints)
-    return path, np.stack(joints)
+            true_keypoints.append(frame.keypoints)
+    return path, np.stack(true_keypoints)
 
 
 def points_of(hand):
@@ -36,13 +36,13 @@ def points_of(hand):
 
 
 def test_the_hands_of_a_clip_keep_their_numbers(clip, tmp_path):
-    path, joints = clip
+    path, true_keypoints = clip
     done = run("mcc_caffe.infer", path, "--hands", "all", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "clip.json").read_text())
     assert report["smoothing"]["min_cutoff"] > 0 and len(report["frames"]) == FRAMES
     hand_of_id = {}
-    for frame, true in zip(report["frames"], joints):
+    for frame, true in zip(report["frames"], true_keypoints):
         assert [hand["id"] for hand in frame["hands"]] == [1, 2]
         for hand in frame["hands"]:
             distances = np.nanmedian(np.linalg.norm(true - points_of(hand), axis=2), axis=1)

@@ -89,7 +89,7 @@ def test_the_record_holds_what_was_drawn(made):
         assert len(truths) == count
         for truth, row in zip(truths, labels(made, split)):
             assert format_truth(truth).split(",") == row and len(truth["joints"]) == 21
-            assert {state for _, _, state in truth["joints"]} <= set(hand_scene.JOINT_STATES)
+            assert {state for _, _, state in truth["joints"]} <= set(hand_scene.KEYPOINT_STATES)
             assert {
                 "left",
                 "pose",
@@ -273,7 +273,11 @@ def test_a_convention_needs_the_truth(made, tmp_path):
 def test_a_keypoint_that_rounding_moves_out_of_the_image_is_outside(monkeypatch):
     rendered = hand_scene.render(np.random.default_rng(0), 96, "Train")
     height, width = rendered.mask.shape
-    rendered.joints[:3] = (width - 0.503, 20), (20, height - 0.503), (width - 0.506, height - 0.506)
+    rendered.keypoints[:3] = (
+        (width - 0.503, 20),
+        (20, height - 0.503),
+        (width - 0.506, height - 0.506),
+    )
     rendered.states[:3] = hand_scene.VISIBLE
     monkeypatch.setattr(hand_scene, "render", lambda *arguments: rendered)
     truth = render_image("Train", 1, ImageOptions()).truth

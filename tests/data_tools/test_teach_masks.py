@@ -199,7 +199,7 @@ def test_the_masks_of_rendered_hands_are_theirs():
             np.random.default_rng(seed), 200, "Test", repertoire=hand_scene.EASY
         )
         mask = make_trusted_mask(
-            hand.image, teacher.hand_probability(hand.image, hand.joints), hand.joints
+            hand.image, teacher.hand_probability(hand.image, hand.keypoints), hand.keypoints
         )
         if mask is not None:
             truth = hand.mask > 0

@@ -191,12 +191,14 @@ def test_a_hand_is_looked_at_in_the_direction_in_which_the_net_is_sure_of_it(qua
     height, width = rendered.image.shape[:2]
     image = np.full((220, 420, 3), 128, np.uint8)
     image[10 : 10 + height, 60 : 60 + width] = rendered.image
-    x, y = (rendered.joints + (60, 10)).T
+    x, y = (rendered.keypoints + (60, 10)).T
     turned = np.ascontiguousarray(np.rot90(image, quarters))
-    joints = np.column_stack({1: (y, 419 - x), 2: (419 - x, 219 - y), 3: (219 - y, x)}[quarters])
+    true_keypoints = np.column_stack(
+        {1: (y, 419 - x), 2: (419 - x, 219 - y), 3: (219 - y, x)}[quarters]
+    )
 
     pose = HandPredictor(looks=4).predict(turned)
-    distances = np.linalg.norm(pose.keypoints[:, :2] - joints, axis=1)
+    distances = np.linalg.norm(pose.keypoints[:, :2] - true_keypoints, axis=1)
     assert np.median(distances) < 8
     upright_pose = HandPredictor(looks=4).predict(image)
     assert pose.score == pytest.approx(upright_pose.score, abs=0.05)
@@ -425,11 +427,11 @@ def test_a_small_hand_is_seen_better_at_a_second_look():
         height, width = rendered.image.shape[:2]
         image = np.full((480, 640, 3), 128, np.uint8)
         image[200 : 200 + height, 300 : 300 + width] = rendered.image
-        joints = rendered.joints + (300, 200)
+        true_keypoints = rendered.keypoints + (300, 200)
         errors = {}
         for predictor in (first_pass, second_look):
             pose = predictor.predict(image)
-            distances = np.linalg.norm(pose.keypoints[:, :2] - joints, axis=1)
+            distances = np.linalg.norm(pose.keypoints[:, :2] - true_keypoints, axis=1)
             errors[predictor.looks] = np.median(distances)
         assert errors[2] < 6 < 16 < errors[1]
         around = pose.mask[200 : 200 + height, 300 : 300 + width]

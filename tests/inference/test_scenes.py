@@ -35,7 +35,7 @@ def predictor():
 
 @pytest.fixture(scope="module")
 def two_hands():
-    """Two rendered hands in a grey image, and their joints (2, 21, 2)."""
+    """Two rendered hands in a grey image, and their keypoints (2, 21, 2)."""
     return render_two_hands()
 
 
@@ -190,22 +190,22 @@ def test_of_overlapping_answers_the_most_confident_stays():
 
 
 def test_a_finger_that_reaches_across_the_image_is_no_hand(two_hands):
-    joints = two_hands[1][0]
-    assert has_plausible_bones(joints)
-    torn = joints.copy()
+    true_keypoints = two_hands[1][0]
+    assert has_plausible_bones(true_keypoints)
+    torn = true_keypoints.copy()
     torn[8] += 600
     assert not has_plausible_bones(torn)
     assert not has_plausible_bones(np.vstack([np.zeros((20, 2)), [[0, 50]]]))
 
 
 def test_both_hands_of_an_image_are_found_and_none_where_there_is_none(predictor, two_hands):
-    image, joints = two_hands
+    image, true_keypoints = two_hands
     hands = predictor.predict_all(image)
     assert len(hands) == 2 and hands[0].score >= hands[1].score
-    centres = joints.mean(axis=1)
+    centres = true_keypoints.mean(axis=1)
     for hand in hands:
         middle = hand.keypoints[:, :2].mean(axis=0)
-        nearest = joints[np.linalg.norm(centres - middle, axis=1).argmin()]
+        nearest = true_keypoints[np.linalg.norm(centres - middle, axis=1).argmin()]
         assert np.median(np.linalg.norm(hand.keypoints[:, :2] - nearest, axis=1)) < 8
         x, y, width, height = hand.box
         assert x - 1 <= middle[0] <= x + width and y - 1 <= middle[1] <= y + height
@@ -234,10 +234,10 @@ def test_the_network_of_the_box_head_counts_as_network(predictor, two_hands, mon
 
 
 def test_your_boxes_are_looked_at_in_their_order(predictor, two_hands):
-    image, joints = two_hands
-    boxes = [(*points.min(axis=0), *np.ptp(points, axis=0)) for points in joints]
+    image, true_keypoints = two_hands
+    boxes = [(*points.min(axis=0), *np.ptp(points, axis=0)) for points in true_keypoints]
     hands = predictor.predict_all(image, boxes=boxes[::-1])
-    for hand, points in zip(hands, joints[::-1]):
+    for hand, points in zip(hands, true_keypoints[::-1]):
         assert np.median(np.linalg.norm(hand.keypoints[:, :2] - points, axis=1)) < 8
     assert predictor.predict_all(image, boxes=[]) == []
     assert len(predictor.predict_all(image, boxes=[(300, 200, 20, 20)])) == 1  # no hand is there

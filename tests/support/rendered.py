@@ -11,11 +11,11 @@ def render_hand(seed: int, side: int = 160) -> hand_scene.RenderedHand:
 
 
 def render_two_hands() -> tuple[np.ndarray, np.ndarray]:
-    """Return a grey image of 640 x 480 with two hands, and their joints (2, 21, 2)."""
-    image, joints = np.full((480, 640, 3), 128, np.uint8), []
+    """Return a grey image of 640 x 480 with two hands, and their keypoints (2, 21, 2)."""
+    image, keypoints = np.full((480, 640, 3), 128, np.uint8), []
     for seed, (x, y) in ((0, (60, 40)), (9, (420, 280))):
         rendered = render_hand(seed)
         height, width = rendered.image.shape[:2]
         image[y : y + height, x : x + width] = rendered.image
-        joints.append(rendered.joints + (x, y))
-    return image, np.stack(joints)
+        keypoints.append(rendered.keypoints + (x, y))
+    return image, np.stack(keypoints)

@@ -16,28 +16,28 @@ def frames() -> list:
 
 
 @pytest.fixture
-def joints(frames) -> np.ndarray:
-    """Frames x 2 hands x 21 x 2: where the joints are said to be."""
-    return np.stack([frame.joints for frame in frames])
+def keypoints(frames) -> np.ndarray:
+    """Frames x 2 hands x 21 x 2: where the keypoints are said to be."""
+    return np.stack([frame.keypoints for frame in frames])
 
 
-def test_hands_move_as_their_paths_say(frames, joints):
-    assert joints.shape == (3, 2, 21, 2) and frames[0].image.shape == (120, 200, 3)
+def test_hands_move_as_their_paths_say(frames, keypoints):
+    assert keypoints.shape == (3, 2, 21, 2) and frames[0].image.shape == (120, 200, 3)
     middles = [(0.25 * 199, 0.4 * 119), (0.75 * 199, 0.5 * 119)]
-    assert np.abs(joints[0].mean(axis=1) - middles).max() < 3
-    assert np.allclose(joints[2, 0] - joints[0, 0], (0.25 * 199, 0), atol=1e-6)
-    assert np.allclose(joints[2, 1], joints[0, 1], atol=1e-6)
+    assert np.abs(keypoints[0].mean(axis=1) - middles).max() < 3
+    assert np.allclose(keypoints[2, 0] - keypoints[0, 0], (0.25 * 199, 0), atol=1e-6)
+    assert np.allclose(keypoints[2, 1], keypoints[0, 1], atol=1e-6)
 
 
-def test_hands_point_up_and_show_their_palms(joints):
+def test_hands_point_up_and_show_their_palms(keypoints):
     """The wrist is below the fingertips, a right hand's thumb to the left in the palm's view."""
-    wrist, thumb, middle, pinky = (joints[0, :, k] for k in (0, 4, 12, 20))
+    wrist, thumb, middle, pinky = (keypoints[0, :, k] for k in (0, 4, 12, 20))
     assert (wrist[:, 1] > middle[:, 1]).all()
     assert (thumb[0, 0] - pinky[0, 0]) * (thumb[1, 0] - pinky[1, 0]) < 0
 
 
-def test_there_is_skin_where_the_palms_are_said_to_be(frames, joints):
-    for x, y in joints[0][:, [0, 5, 17]].mean(axis=1).round().astype(int):
+def test_there_is_skin_where_the_palms_are_said_to_be(frames, keypoints):
+    for x, y in keypoints[0][:, [0, 5, 17]].mean(axis=1).round().astype(int):
         blue, _, red = frames[0].image[y, x].tolist()
         assert red > blue
 

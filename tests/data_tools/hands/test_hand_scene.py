@@ -17,7 +17,7 @@ from data_tools.hands import (
 )
 from data_tools.hands.appearance import random_appearance
 from data_tools.hands.hand_scene import VARIED, random_view
-from data_tools.hands.truth import Truth, label_joints
+from data_tools.hands.truth import Truth, label_keypoints
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import lie_inside
 from mcc_caffe.core.hand import SKELETON
@@ -105,10 +105,10 @@ def test_an_image_is_labelled_with_keypoints_not_with_joints(monkeypatch):
     monkeypatch.setattr(hand_scene, "labelled_keypoints", lambda joints: joints)
     turning = hand_scene.render(np.random.default_rng(3), 120, "Test", repertoire=hand_scene.EASY)
     np.testing.assert_array_equal(labelled.image, turning.image)
-    moved = labelled.joints - turning.joints
+    moved = labelled.keypoints - turning.keypoints
     others = np.delete(np.arange(21), [hand_mesh.WRIST, hand_mesh.THUMB_BASE])
     assert not moved[others].any()
-    palm = turning.joints[hand_mesh.MIDDLE_BASE] - turning.joints[hand_mesh.WRIST]
+    palm = turning.keypoints[hand_mesh.MIDDLE_BASE] - turning.keypoints[hand_mesh.WRIST]
     np.testing.assert_allclose(moved[hand_mesh.WRIST], 0.15 * palm, atol=0.03 * np.hypot(*palm))
 
 
@@ -142,10 +142,10 @@ def test_same_seed_same_image():
     first, again, other = (
         hand_scene.render(np.random.default_rng(seed), 120, "Test") for seed in (3, 3, 4)
     )
-    for name in ("image", "mask", "joints", "states"):
+    for name in ("image", "mask", "keypoints", "states"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
     assert first.parameters == again.parameters
-    assert not np.array_equal(first.joints, other.joints)
+    assert not np.array_equal(first.keypoints, other.keypoints)
 
 
 def test_images_are_well_formed(samples):
@@ -157,7 +157,7 @@ def test_images_are_well_formed(samples):
         )
         assert 0.7 * 160 - 1 <= max(height, width) <= 160 and 0.54 < width / height < 1.83
         assert set(np.unique(rendered.mask)) == {0, 255} and (rendered.mask > 0).mean() > 0.003
-        within = lie_inside(rendered.joints, width, height)
+        within = lie_inside(rendered.keypoints, width, height)
         np.testing.assert_array_equal(within, rendered.states != "outside")
         labelled = np.isin(rendered.states, hand_scene.CONVENTIONS["paper"])
         assert labelled.sum() >= hand_scene.LEAST_KEYPOINTS - 3
@@ -171,10 +171,12 @@ def test_conventions_differ_in_what_they_label():
     states = np.array(["visible", "self", "object", "outside"] + ["visible"] * 17, dtype=object)
     joints = [[2 * index, 2 * index + 1, state] for index, state in enumerate(states)]
     truth: Truth = {"image": "1.jpg", "width": 1, "height": 1, "joints": joints, "parameters": {}}
-    labelled = {name: label_joints(truth, name)[:4, 2].tolist() for name in hand_scene.CONVENTIONS}
+    labelled = {
+        name: label_keypoints(truth, name)[:4, 2].tolist() for name in hand_scene.CONVENTIONS
+    }
     assert labelled == {"paper": [1, 1, 0, 0], "visible": [1, 0, 0, 0], "all": [1, 1, 1, 0]}
     np.testing.assert_array_equal(
-        label_joints(truth)[:4], [(0, 1, 1), (2, 3, 1), (4, 5, 0), (6, 7, 0)]
+        label_keypoints(truth)[:4], [(0, 1, 1), (2, 3, 1), (4, 5, 0), (6, 7, 0)]
     )
 
 
@@ -192,7 +194,7 @@ def test_what_hides_a_joint_is_told_apart():
         labels[20 * row : 20 * row + 20] = kind
         depth[20 * row : 20 * row + 20] = distance
     joints = np.array([(50, 20 * (index % 5) + 10) for index in range(20)] + [(100.6, 5)], float)
-    states = hand_scene.judge_joints(
+    states = hand_scene.judge_keypoints(
         joints, np.full(21, 5.0), labels=labels, depth=depth, focal=400.0
     )
     assert states.tolist() == ["object", "self", "visible", "visible", "visible"] * 4 + ["outside"]
@@ -203,7 +205,7 @@ def test_labelled_joints_lie_on_the_hand(samples):
     for rendered in samples:
         labelled = rendered.states == "visible"
         distance = cv2.distanceTransform((rendered.mask == 0).astype(np.uint8), cv2.DIST_L2, 5)
-        x, y = np.round(rendered.joints[labelled]).astype(int).T
+        x, y = np.round(rendered.keypoints[labelled]).astype(int).T
         near += list(distance[y, x] <= 3)
     assert np.mean(near) > 0.97
 
@@ -262,7 +264,7 @@ def test_an_object_before_the_hand_is_cut_out_and_hides_joints():
     np.testing.assert_array_equal(
         (alone == shaders.HAND) & (covered != shaders.OTHER), covered == shaders.HAND
     )
-    states = hand_scene.judge_joints(
+    states = hand_scene.judge_keypoints(
         joints, shot.joints[:, 2], labels=covered, depth=depth, focal=shot.camera.focal
     )
     assert states[9] == "object" and (states[[4, 20]] != "object").all()
@@ -345,8 +347,8 @@ def test_left_hands_mirror_right_ones():
     )
     np.testing.assert_array_equal(left.image, right.image[:, ::-1])
     np.testing.assert_array_equal(left.mask, right.mask[:, ::-1])
-    np.testing.assert_allclose(left.joints[:, 0], 159 - right.joints[:, 0])
-    np.testing.assert_array_equal(left.joints[:, 1], right.joints[:, 1])
+    np.testing.assert_allclose(left.keypoints[:, 0], 159 - right.keypoints[:, 0])
+    np.testing.assert_array_equal(left.keypoints[:, 1], right.keypoints[:, 1])
     np.testing.assert_array_equal(left.states, right.states)
 
 
@@ -375,10 +377,10 @@ def test_easy_hands_are_open_upright_right_and_whole():
     for i in range(12):
         hand = hand_scene.render(np.random.default_rng((8, i)), 160, "Test", hand_scene.EASY)
         assert np.isin(hand.states, hand_scene.CONVENTIONS["paper"]).all()
-        wrist, tips = hand.joints[0], hand.joints[[8, 12, 16]]
+        wrist, tips = hand.keypoints[0], hand.keypoints[[8, 12, 16]]
         assert (tips[:, 1] < wrist[1]).all()  # the fingers point up
         # A right palm: the index finger's side is right.
-        assert hand.joints[5, 0] > hand.joints[17, 0]
+        assert hand.keypoints[5, 0] > hand.keypoints[17, 0]
 
 
 def test_missing_mesh_is_named(monkeypatch):
