@@ -216,7 +216,8 @@ def _make_images(out: Path, counts: Mapping[str, int], options: ImageOptions, wo
         with pool:
             # Before anything is written: is there an OpenGL?
             opengl = pool.submit(_opengl_device).result()
-            _prepare_folder(out, settings, counts, opengl)
+            if jobs:  # else the manifest stays that of the run that made the images
+                _prepare_folder(out, settings, counts, opengl)
             _run_jobs(pool, jobs, made, {split: out / split / PARTIAL_TRUTH for split in counts})
     for split in counts:
         lines = [made[split][number] for number in sorted(made[split])]
@@ -275,8 +276,8 @@ def find_images(
     for split, lines in made.items():
         if lines and max(lines) > counts.get(split, 0):
             raise UserError(
-                f"{out} holds image {max(lines)} of {split}, and {counts.get(split, 0)} are asked "
-                "for: give another folder or ask for more"
+                f"{out} holds image {max(lines)} of {split}, beyond the {counts.get(split, 0)} "
+                "asked for: give another folder or ask for more"
             )
     return made
 
@@ -327,7 +328,7 @@ def _prepare_folder(
 def _warn_of_other_versions(out: Path, opengl: str, versions: Mapping[str, str]) -> None:
     """Warn where the manifest in `out` names another OpenGL driver or other versions."""
     manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-    earlier = {"opengl": manifest.get("opengl"), **manifest.get("versions", {})}
+    earlier = {"opengl": manifest.get("opengl"), **(manifest.get("versions") or {})}
     differences = [
         f"{name} {earlier.get(name)}, not {value}"
         for name, value in {"opengl": opengl, **versions}.items()

@@ -72,7 +72,9 @@ def mixture_shares(source: str) -> dict[str, float]:
     shares: dict[str, float] = {}
     for part in _parts(source.removeprefix(MIXED)):
         name, share = part.rpartition("*")[0].strip(), _share(part)
-        if not name or name.startswith(MIXED) or share is None or not 0 < share < np.inf:
+        if name.startswith(MIXED):
+            raise UserError(f"{source!r} has a mixture in it: write its sources with their shares")
+        if not name or share is None or not 0 < share < np.inf:
             raise UserError(
                 f"{part!r} in {source!r} is no source with a share above 0: write mix:A*0.5+B*0.5"
             )
@@ -134,7 +136,7 @@ class Mixture:
         """Open the sources.
 
         Args:
-            shares: The share of each source, any positive numbers.
+            shares: The share of each source, any positive numbers; no source is a mixture.
             seed: As `open_source` takes it.
         """
         self._seed = seed

@@ -35,9 +35,7 @@ def test_folders_names_and_large_shares_survive_the_way_to_an_absolute_path(
     assert mixture_shares(shorten_source(source)) == {f"{folder}/set": 1e17, f"{folder}/d+e": 0.5}
 
 
-@pytest.mark.parametrize(
-    "part", ["a", "a*", "*0.5", "a*b", "a*0", "a*-1", "a*nan", "a*inf", "mix:a*1*1", ""]
-)
+@pytest.mark.parametrize("part", ["a", "a*", "*0.5", "a*b", "a*0", "a*-1", "a*nan", "a*inf", ""])
 def test_a_bad_share_is_refused(part):
     with pytest.raises(UserError) as caught:
         mixture_shares(f"mix:good*0.5+{part}")
@@ -45,6 +43,11 @@ def test_a_bad_share_is_refused(part):
         f"{part!r} in 'mix:good*0.5+{part}' is no source with a share above 0: "
         "write mix:A*0.5+B*0.5"
     )
+
+
+def test_a_mixture_in_a_mixture_is_refused():
+    with pytest.raises(UserError, match=r"'mix:mix:a\*1\*1' has a mixture in it: write its"):
+        mixture_shares("mix:mix:a*1*1")
 
 
 def test_a_source_that_comes_twice_is_explained():

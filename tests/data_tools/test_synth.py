@@ -148,6 +148,8 @@ def test_a_set_that_grows_with_another_driver_or_other_versions_is_told(made, tm
     manifest["opengl"], manifest["versions"]["numpy"] = "a card", "1.0"
     (out / "manifest.json").write_text(json.dumps(manifest))
     synth.main(["--out", str(out), *map(str, COUNTS)])
+    assert not caplog.records and json.loads((out / "manifest.json").read_text()) == manifest
+    synth.main(["--out", str(out), *map(str, ("--train", 6, *COUNTS[2:]))])
     assert caplog.messages == [
         f"{out} was begun with opengl a card, not {opengl}; numpy 1.0, not {numpy_version}: "
         "images that are added now may differ in their pixels"
@@ -172,7 +174,7 @@ def test_a_split_that_is_asked_for_no_more_is_not_waited_for(made, tmp_path):
         (("--min-fill", 1.5), "--min-fill 1.5"),
         (("--min-fill", 0.5, *COUNTS), "min_fill 0.2, not 0.5"),
         (("--seed", 1, *COUNTS), "seed 0, not 1"),
-        (("--train", 1, "--test", 2, "--size", 128), "holds image 5 of Train, and 1 are asked"),
+        (("--train", 1, "--test", 2, "--size", 128), "holds image 5 of Train, beyond the 1 asked"),
     ],
 )
 def test_refusals_leave_the_set_as_it_was(made, options, words):
@@ -291,10 +293,12 @@ def test_a_keypoint_that_rounding_moves_out_of_the_image_is_outside(monkeypatch)
 
 
 def test_the_generators_number_belongs_to_these_images():
-    """Raise GENERATOR where these keypoints change."""
-    joints = render_image("Train", 1, ImageOptions(size=96)).truth["joints"]
+    """Raise GENERATOR where these numbers change."""
+    truth = render_image("Train", 1, ImageOptions(size=96)).truth
+    joints, parameters = truth["joints"], truth["parameters"]
     expected = [[23.52, -13.9], [29.8, 33.86], [54.96, 38.86], [65.94, 16.68]]
     np.testing.assert_allclose([joints[k][:2] for k in (0, 4, 8, 20)], expected, atol=0.02)
+    assert (parameters["tone"], parameters["sleeve"]) == (6, 1.2)
     assert synth.GENERATOR == 3
 
 

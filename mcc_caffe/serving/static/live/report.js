@@ -1,6 +1,5 @@
 /** The keypoints as JSON, in the form that `mcc_caffe.infer` writes for an image. */
 
-import { apply, boxAround } from "../shared/affine.js";
 import { STRIDE, upsample } from "../shared/heatmaps.js";
 import { NAMES } from "../shared/hand.js";
 import { isHandPresent, score } from "./presence.js";
@@ -42,30 +41,32 @@ export function reportJson(answer, { name, present, engine, weights }) {
   return JSON.stringify(report, null, 1);
 }
 
-/** Return the box of the hand's pixels; null where the mask is empty. */
-function maskBox(answer) {
-  const { left, top, right, bottom } = boxAround(handPixels(answer));
+/**
+ * Return the box of the image's pixels where the mask is above 0.5; null where there are none. A
+ * pixel that the input does not show is none of them, as in mcc_caffe/inference/pyramid.py.
+ */
+function maskBox({ mask, cells, map, width, height }) {
+  const size = STRIDE * cells;
+  const probability = upsample(mask, cells);
+  const { a, b, c, d, e, f } = map; // not apply(): each of many pixels would cost an array
+  let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      const u = a * x + c * y + e;
+      const v = b * x + d * y + f;
+      if (Math.min(u, v) <= -ROUNDING || Math.max(u, v) >= size) continue;
+      const column = Math.min(Math.round(u), size - 1);
+      const row = Math.min(Math.round(v), size - 1);
+      if (probability[size * row + column] <= 0.5) continue;
+      if (x < left) left = x;
+      if (x > right) right = x;
+      if (y < top) top = y;
+      bottom = y;
+    }
+  }
   return left > right
     ? null
     : { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
-}
-
-/**
- * Yield [x, y] of the image's pixels where the mask is above 0.5. A pixel that the input does not
- * show is none of them, as in mcc_caffe/inference/pyramid.py.
- */
-function* handPixels({ mask, cells, map, width, height }) {
-  const size = STRIDE * cells;
-  const probability = upsample(mask, cells);
-  const isShown = (position) => position > -ROUNDING && position < size;
-  const nearest = (position) => Math.min(Math.round(position), size - 1);
-  for (let y = 0; y < height; y += 1) {
-    for (let x = 0; x < width; x += 1) {
-      const [u, v] = apply(map, x, y);
-      if (!isShown(u) || !isShown(v)) continue;
-      if (probability[size * nearest(v) + nearest(u)] > 0.5) yield [x, y];
-    }
-  }
 }
 
 function rounded(value, digits) {
