@@ -20,7 +20,15 @@ from caffe_build import check
 from caffe_build.edits import add_files, apply_edits
 from caffe_build.errors import CheckError, CompileError, DiskError, SourceError
 from caffe_build.locate import read_about
-from caffe_build.options import CPU, Options, Toolkit, cache_key, gpu, machine_facts
+from caffe_build.options import (
+    CPU,
+    KEY_DIGITS,
+    Options,
+    Toolkit,
+    cache_key,
+    gpu,
+    machine_facts,
+)
 from caffe_build.requirements import packages_hint
 from caffe_build.source import Package, Tree
 
@@ -73,7 +81,7 @@ def cached_prefix(source_id: str, options: Options, cache: Path) -> Path:
 
 def is_named_cuda(prefix: Path) -> bool:
     """Return whether a folder in the cache is named as a build with CUDA; it may be gone."""
-    return bool(re.fullmatch(_CUDA_PREFIX + "[0-9a-f]{12}", prefix.name))
+    return bool(re.fullmatch(f"{_CUDA_PREFIX}[0-9a-f]{{{KEY_DIGITS}}}", prefix.name))
 
 
 def options_of(prefix: Path) -> Options:

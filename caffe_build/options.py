@@ -46,6 +46,7 @@ class Options:
     toolkit: Toolkit | None = None
 
 
+KEY_DIGITS = 12  # hexadecimal, of a build's key
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 CPU = Options(
@@ -121,7 +122,7 @@ def machine_facts() -> dict[str, str]:
 
 
 def cache_key(source_id: str, options: Options, facts: dict[str, str]) -> str:
-    """Return the name of a build: 12 hexadecimal digits that change with all that it depends on.
+    """Return the name of a build: hexadecimal digits that change with all that it depends on.
 
     Args:
         source_id: The source's hash.
@@ -132,4 +133,4 @@ def cache_key(source_id: str, options: Options, facts: dict[str, str]) -> str:
     # is, and users keep their builds.
     fields = {name: value for name, value in asdict(options).items() if value}
     text = json.dumps([source_id, fields, facts], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]

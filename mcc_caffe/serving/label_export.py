@@ -135,9 +135,9 @@ class LabelExport:
             *_list_others(self._upright, copies),
         ]
         for split in SPLITS:
-            own = {key: labels for key, labels in written.items() if labels.split == split}
+            own = {key: exported for key, exported in written.items() if exported.split == split}
             source_folder, mask_folder = self._sample_folders(split)
-            others += _list_others(source_folder, {labels.file_name for labels in own.values()})
+            others += _list_others(source_folder, {exported.file_name for exported in own.values()})
             others += _list_others(mask_folder, {f"{key}.png" for key in own})
         self._write_label_files(written, outdated=others)
         self._by_key = written

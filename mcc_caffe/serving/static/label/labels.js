@@ -43,7 +43,8 @@ export function findGap(labels) {
   if (!labels.runs.some((run, index) => index % 2 === 1 && run > 0)) {
     return "The mask is empty: paint the hand with the brush.";
   }
-  // In whole pixels, as OneHand10K's layout holds them, these are 2 or 1.
+  // OneHand10K's layout holds whole pixels, and halves are rounded to even numbers: up to these
+  // limits a coordinate becomes at most 2 or 1.
   const limit = placed.length >= MANY_POINTS ? 2.5 : 1.49;
   if (placed.length > 1 && placed.every(({ x, y }) => x <= limit && y <= limit)) {
     return "All points lie in the image's left top corner: drag them to their joints.";
