@@ -31,7 +31,7 @@ from benchmarks import end_to_end, network, training
 from benchmarks.figure import draw
 from benchmarks.hands import render_set
 from benchmarks.jobs import CORES, Job, read_printed_table
-from benchmarks.output import add_out_option, check_output
+from benchmarks.output import add_out_option, check_output, replace_non_finite
 from benchmarks.tables import DATA, FOLDER, PYRAMID, STARTUP, TITLE, Machine, Results, document
 from mcc_caffe.caffe_io.precision import FLOAT32, PRECISION_VARIABLE
 from mcc_caffe.caffe_io.pycaffe import require_caffe
@@ -107,10 +107,11 @@ def jobs(parts: Sequence[str], folder: pathlib.Path, quick: bool, out: pathlib.P
         quick: Measure less.
         out: Folder that other benchmarks write to.
     """
-    source = render_set(folder)
-    samples = SampleSet(source)
     steps = []
+    if "inference" in parts or "training" in parts:
+        source = render_set(folder)
     if "inference" in parts:
+        samples = SampleSet(source)
         images = [samples[index].image() for index in range(max(network.BATCHES))]
         inputs = {
             variant.name: as_inputs(images, variant.input_size) for variant in VARIANTS.values()
@@ -167,7 +168,7 @@ def write(results: Results, out: pathlib.Path, report: pathlib.Path | None) -> N
         report: Path of the document, if one is asked for.
     """
     out.mkdir(parents=True, exist_ok=True)
-    contents = {out / "bench.json": to_json(results)}
+    contents = {out / "bench.json": to_json(replace_non_finite(results))}
     figure = as_png(draw(results["tables"]), dpi=80)
     for path in filter(None, (out / "bench.md", report)):
         path.parent.mkdir(parents=True, exist_ok=True)

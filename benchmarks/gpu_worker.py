@@ -8,9 +8,11 @@ GPU is an id, or "cpu"; LEVELS 0 is the whole pyramid. Each figure has a process
 CUDA's libraries read their settings when they start.
 """
 
+import inspect
 import json
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,9 +25,10 @@ from benchmarks import nets
 from benchmarks.peers.differences import relative_difference
 from benchmarks.timing import gpu_memory_mib, run_worker
 from mcc_caffe.caffe_io.protobuf import messages
-from mcc_caffe.caffe_io.pycaffe import import_caffe, select_device
+from mcc_caffe.caffe_io.pycaffe import import_caffe, require_gpus, select_device
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.shipped_files import require_shipped
-from mcc_caffe.paper import PAPER_LEVELS
+from mcc_caffe.paper import PAPER_LEVELS, VARIANTS
 from mcc_caffe.predictor import HandPredictor
 
 Arrays = dict[str, np.ndarray]
@@ -69,6 +72,8 @@ class Passes(NamedTuple):
 
 def caffe_on(gpu: int | None) -> Any:
     """Return the module caffe, set to that GPU or (None) to the CPU."""
+    if gpu is not None:
+        require_gpus([gpu])  # else Caffe aborts the process
     select_device(gpu)
     return import_caffe()
 
@@ -169,8 +174,16 @@ JOBS: dict[str, Callable[..., Any]] = {
 
 
 def main(job: str, variant: str, gpu: str, *numbers: str) -> None:
-    """Run the command."""
-    print(json.dumps(JOBS[job](variant, None if gpu == "cpu" else int(gpu), *map(int, numbers))))
+    """Run the command, or end with its description where the arguments do not fit."""
+    try:
+        arguments = [VARIANTS[variant].name, None if gpu == "cpu" else int(gpu), *map(int, numbers)]
+        inspect.signature(JOBS[job]).bind(*arguments)
+    except (KeyError, ValueError, TypeError):
+        sys.exit(__doc__)
+    try:
+        print(json.dumps(JOBS[job](*arguments)))
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 It starts the server, and clients send images as fast as they are answered. Each image has a size of
 its own, by which its answer is known. A client that is refused (503) waits as long as the server
-says and tries again. Prints a Markdown table.
+says and tries again; one that gets no answer ends. Prints a Markdown table.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def make_images() -> dict[int, bytes]:
 def send_until(
     end: float, port: int, question: str, *, images: dict[int, bytes], tally: Tally, first: int
 ) -> None:
-    """Send images, one after the other.
+    """Send images, one after the other, until the end or the first that gets no answer.
 
     Args:
         end: When to stop, of time.monotonic().
@@ -105,7 +105,7 @@ def send_until(
             except (OSError, http.client.HTTPException) as error:
                 tally.faults.append(f"no answer: {error!r}")
                 connection.close()
-                break
+                return
             if response.status == 503:
                 tally.refusals += 1
                 time.sleep(float(response.headers["Retry-After"]))

@@ -131,14 +131,18 @@ def in_turns(measurements: Sequence[Callable[[], list[Row]]], turns: int) -> lis
 
     Returns:
         A row for each measurement, with the times of all its turns. It is the row of the turn that
-        failed, where one did.
+        failed, where one did; that measurement takes no further turn.
     """
-    rows_of_turns = [[measure()[0] for measure in measurements] for _ in range(turns)]
+    turns_of_rows: list[list[Row]] = [[] for _ in measurements]
+    for _ in range(turns):
+        for measure, own_turns in zip(measurements, turns_of_rows):
+            if not own_turns or not own_turns[-1]["status"]:
+                own_turns += measure()
     rows = []
-    for turns_of_row in zip(*rows_of_turns):
-        row = next((row for row in turns_of_row if row["status"]), turns_of_row[-1])
+    for own_turns in turns_of_rows:
+        row = own_turns[-1]
         if not row["status"]:
-            row = row | spread([time for turn in turns_of_row for time in turn["times"]])
+            row = row | spread([time for turn in own_turns for time in turn["times"]])
         rows.append(row)
     return rows
 

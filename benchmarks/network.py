@@ -15,7 +15,17 @@ import numpy as np
 from google.protobuf import json_format, text_format
 
 from benchmarks import nets
-from benchmarks.jobs import QUICK_TURNS, TURNS, Job, Row, ask, in_process, in_turns
+from benchmarks.jobs import (
+    CORES,
+    QUICK_TURNS,
+    TURNS,
+    Job,
+    Row,
+    ask,
+    in_process,
+    in_turns,
+    threads_of,
+)
 from benchmarks.peers.environment import environment
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.onnx_model import make_onnx_model
@@ -157,7 +167,8 @@ def measure(
             in_process(write_onnx, folder)
     except UserError as error:
         return [row | {"status": f"not installed: {error}"}]
-    row |= ask(python, "benchmarks.peers.network_worker", engine, folder, batch, least, seconds)
+    words = engine, folder, batch, least, seconds
+    row |= ask(python, "benchmarks.peers.network_worker", *words, environment=threads_of(CORES))
     tolerance = LOW_TOLERANCE if engine in IN_BFLOAT16 else TOLERANCE
     if not row.get("difference", 0) <= tolerance:  # a NaN differs, too
         row["status"] = f"differs from Caffe by {row['difference']:.2g}"

@@ -52,6 +52,11 @@ def check_output(out: pathlib.Path, name: str, *more_names: str) -> None:
     check_own_results(out, names, own=names[0], mark='"machine": ')
 
 
+def replace_non_finite(content: Any) -> Any:
+    """Return JSON content in which None stands for each number that is not finite."""
+    return json.loads(json.dumps(content), parse_constant=lambda constant: None)
+
+
 def write_results(
     out: pathlib.Path,
     name: str,
@@ -75,7 +80,7 @@ def write_results(
     text = f"{'; '.join(filter(None, (machine, note)))}\n\n{table}\n"
     print(text)
     out.mkdir(parents=True, exist_ok=True)
-    json_text = json.dumps({"machine": machine, **content}, indent=1)
+    json_text = json.dumps(replace_non_finite({"machine": machine, **content}), indent=1)
     write_together(
         {
             out / f"{name}.json": f"{json_text}\n".encode(),

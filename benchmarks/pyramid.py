@@ -33,10 +33,11 @@ from mcc_caffe.core.drawing import draw_pose
 from mcc_caffe.core.geometry import pyramid_windows
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.core.shipped_files import require_shipped
+from mcc_caffe.inference.jobs import Job
 from mcc_caffe.inference.pyramid import Pyramid, aggregate, mask_in_image
-from mcc_caffe.inference_run import InferenceRun, Job
+from mcc_caffe.inference_run import InferenceRun
 from mcc_caffe.paper import MINI, PAPER, PAPER_LEVELS, Variant
-from mcc_caffe.predictor import HandPredictor, best_keypoints
+from mcc_caffe.predictor import HandPredictor
 from mcc_caffe.video_results import TrackerOptions
 
 SIZE = WIDTH, HEIGHT
@@ -102,14 +103,8 @@ def time_steps(predictor: HandPredictor, jpeg: bytes, timer: StepTimer) -> int:
     assert pose.level_heatmaps is not None and pose.masks
     windows = pyramid_windows(*SIZE, np.random.default_rng(0), predictor.most_levels)
     pyramid = Pyramid(image, windows, predictor.input_size)
-    network_input = np.empty((3, pyramid.size, pyramid.size), np.float32)
-
-    def make_inputs() -> None:
-        for level in range(len(windows)):
-            pyramid.network_input(level, network_input)
-
-    timer.run(INPUTS, make_inputs)
-    timer.run(KEYPOINTS, best_keypoints, pose.level_heatmaps, pyramid)
+    timer.run(INPUTS, pyramid.inputs)
+    timer.run(KEYPOINTS, pyramid.decode, pose.level_heatmaps)
     timer.seconds[NETWORK].append(pose.timings["network"])
     timed_seconds = sum(timer.seconds[step][-1] for step in (INPUTS, NETWORK, KEYPOINTS))
     timer.seconds[REST].append(max(pose.timings["total"] - timed_seconds, 0))
@@ -173,8 +168,7 @@ def measure(case: Case, folder: pathlib.Path) -> Column:
     """Measure all figures of a case; files lie in `folder` meanwhile."""
     weights, jpeg = weights_of(case.variant, folder), example_jpeg()
     predictor = HandPredictor(weights, case.variant.name, levels=case.levels)
-    if case.repeats > 1:
-        time_steps(predictor, jpeg, StepTimer(STEPS))  # the first image is slower
+    time_steps(predictor, jpeg, StepTimer(STEPS))  # the first image is slower
     timer, levels = StepTimer(STEPS), 0
     for _ in range(case.repeats):
         levels = time_steps(predictor, jpeg, timer)

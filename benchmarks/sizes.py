@@ -2,7 +2,7 @@
 
     python -m benchmarks.sizes                      # some 50 minutes on one core
     python -m benchmarks.sizes --data data/lmdb --iterations 20000 --seeds 0 1 2 \\
-        --report docs/sizes.md
+        --report reports/sizes.md
 
 It trains the mini variant at several widths and inputs, with every seed and on the same samples,
 on easy synthetic hands unless --data names others. It measures all of them on the validation set,

@@ -13,8 +13,9 @@ DATA, PYRAMID, STARTUP, FOLDER = "data", "pyramid", "startup", "folder"
 TITLE = "# Benchmarks\n"
 INTRODUCTION = """\
 This page compares the speed and the memory of Caffe with those of ONNX Runtime, PyTorch and OpenCV:
-of the network alone, of inference, of training and of the data layer. Look at the ratios between
-rows: they hold on other machines, too.
+of the network alone, of inference, of training and of the data layer. Compare rows with one
+another. The ratios, too, depend on the processor: without AVX-512 ONNX Runtime is as fast as Caffe
+or faster ([measurements.md](measurements.md#a-processor-without-avx-512)).
 
 `make bench` (`python -m benchmarks`) measures all of it on your machine, and writes bench.md,
 bench.json and bench.png to `runs/bench`; `--report FILE` writes the text to FILE as well. It takes
@@ -94,7 +95,7 @@ def format_value(value: float | int | str | None) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
     return str(value)
 
 
@@ -331,11 +332,11 @@ through the network at a time (`HandPredictor(batch=...)`).""",
         """\
 `python -m mcc_caffe.train` is timed with its data layer. PyTorch trains the same net, built from
 its prototxt, with the same losses and optimizer, on random data that lie ready in memory. Threads
-are those of all processes; the loader's two processes come on top. Before PyTorch is timed, its
-loss and gradients are compared with those of Caffe's own code on the same weights and samples (1e-4
-of the loss, 1e-2 of each layer's gradients). PyTorch does in one process, with the batch twice as
-large, what two processes of Caffe do. The ratio is Caffe's time to that of the faster PyTorch row
-with as many images and threads; below 1 Caffe is faster. Rows in bfloat16
+are those of all processes; each process's two loader processes come on top. Before PyTorch is
+timed, its loss and gradients are compared with those of Caffe's own code on the same weights and
+samples (1e-4 of the loss, 1e-2 of each layer's gradients). PyTorch does in one process, with the
+batch twice as large, what two processes of Caffe do. The ratio is Caffe's time to that of the
+faster PyTorch row with as many images and threads; below 1 Caffe is faster. Rows in bfloat16
 (`--precision bfloat16`, PyTorch's autocast) are there where the processor has it. Their ratio is to
 PyTorch's row in bfloat16; loss and gradients are compared in float32 alone.""",
         training_table,

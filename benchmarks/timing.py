@@ -28,7 +28,7 @@ def timed(call: Callable[[], object], least: int, seconds: float) -> list[float]
 def spread(times: list[float]) -> dict[str, Any]:
     """Summarize seconds as {"median", "p10", "p90", "runs", "times"}; "times" are the seconds.
 
-    With few runs the two percentiles are the least and the most.
+    The percentiles are interpolated between the runs.
     """
     tenths = statistics.quantiles(times, n=10, method="inclusive") if len(times) > 1 else times
     return {

@@ -127,7 +127,7 @@ def caffe_row(
         source: LMDB set to train on.
         batch: Images an iteration of one process.
         processes: Number of processes.
-        threads: Number of threads of all processes together.
+        threads: Number of threads of all processes together, a multiple of `processes`.
         iterations: Iterations that count; the one before them does not.
         engine: One of CAFFE_ENGINES.
         own_solver: Solver whose net takes Caffe's own convolutions; for "caffe_own".
@@ -153,7 +153,7 @@ def caffe_row(
     if own_solver:
         options["--solver"] = own_solver
     try:
-        lines = run_training(source, options, threads_of(max(threads // processes, 1)))
+        lines = run_training(source, options, threads_of(threads // processes))
     except UserError as error:
         return [row | {"status": str(error)}]
     seconds = [line["seconds"] for line in lines[1:]]
@@ -273,7 +273,8 @@ def jobs(folder: pathlib.Path, source: pathlib.Path, quick: bool) -> list[Job]:
             steps.append(Job(TABLE, f"{variant}, {images}: all systems", run))
 
     add("mini", batch=13, processes=1, threads={1, CORES}, least=3 if quick else 5)
-    add("mini", batch=13, processes=2, threads={CORES}, least=3 if quick else 5)
+    of_two = {2 * max(CORES // 2, 1)}  # threads of two processes, which have as many each
+    add("mini", batch=13, processes=2, threads=of_two, least=3 if quick else 5)
     add("paper", batch=1, processes=1, threads={1, CORES}, least=1 if quick else 2)
     if not quick:
         add("paper", batch=13, processes=1, threads={CORES}, least=1)

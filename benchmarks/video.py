@@ -76,8 +76,8 @@ class Steadiness(NamedTuple):
     Attributes:
         jitter: Standard deviation of a keypoint around its mean or, in a moving clip, around where
             the movement takes it.
-        step: Root mean square of what a keypoint does from frame to frame beside the movement.
-        lag: Milliseconds that the keypoints are behind the raw ones; NaN of a still hand.
+        step: Root mean square of a keypoint's change from frame to frame, the movement subtracted.
+        lag: Milliseconds by which the keypoints are behind the raw ones; NaN of a still hand.
     """
 
     jitter: float
@@ -250,6 +250,32 @@ def clip_steadiness(clip: Clip, frames: list[list[TrackedHand]]) -> list[dict[st
     return measured
 
 
+def cost_row(clip: Clip, way: str, result: WayResult, search_seconds: float) -> dict[str, Any]:
+    """Return the row of the costs of one way of looking at a clip.
+
+    Args:
+        clip: The clip.
+        way: Name of the way, of `open_ways`.
+        result: What it cost and found.
+        search_seconds: Mean seconds of a search of a frame of this clip.
+    """
+    seconds = float(np.mean(result.seconds))
+    row: dict[str, Any] = {
+        "clip": clip.name,
+        "way": way,
+        "passes": float(np.mean(result.passes)),
+        "ms": 1000 * seconds,
+        "of a search": seconds / search_seconds,
+    }
+    if clip.keypoints is not None and way.startswith("followed"):
+        ids = ids_of_hands(clip.keypoints, result.hands)
+        row["tracked_shares"] = [
+            float(np.mean([i is not None for i in hand_ids])) for hand_ids in ids
+        ]
+        row["ids"] = [list(dict.fromkeys(filter(None, hand_ids))) for hand_ids in ids]
+    return row
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
@@ -259,26 +285,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     clips = rendered_clips(options.frames)
     if options.photographs:
         clips += photograph_clips(options.photographs, options.frames)
+    # The first search and the first look at a followed hand are slower.
+    measure(clips[0]._replace(frames=clips[0].frames[:2]), predictor, counters)
     costs: list[dict[str, Any]] = []
     steady: dict[str, list[dict[str, Steadiness]]] = {}
     for clip in progress_bar(clips, unit="clip"):
         results = measure(clip, predictor, counters)
-        searched = np.mean(results["every frame searched"].seconds)
-        for name, result in results.items():
-            row: dict[str, Any] = {
-                "clip": clip.name,
-                "way": name,
-                "passes": float(np.mean(result.passes)),
-                "ms": 1000 * float(np.mean(result.seconds)),
-                "of a search": float(np.mean(result.seconds) / searched),
-            }
-            if clip.keypoints is not None and name.startswith("followed"):
-                ids = ids_of_hands(clip.keypoints, result.hands)
-                row["tracked_shares"] = [
-                    float(np.mean([i is not None for i in hand_ids])) for hand_ids in ids
-                ]
-                row["ids"] = [list(dict.fromkeys(filter(None, hand_ids))) for hand_ids in ids]
-            costs.append(row)
+        search_seconds = float(np.mean(results["every frame searched"].seconds))
+        costs += [cost_row(clip, way, result, search_seconds) for way, result in results.items()]
         if clip.velocity is not None:
             followed = results["followed, --hands all"].hands
             steady.setdefault(clip.name, []).extend(clip_steadiness(clip, followed))

@@ -220,14 +220,15 @@ def _format_statistics(statistics: Statistics) -> list[str]:
     mask_share = statistics["mask_share"]
     masks = f"{spread(mask_share, 100, 1)} % of the image" if mask_share else "none"
     sample_counts = ", ".join(
-        f"{number}: {count}" for number, count in statistics["images_by_missing"].items()
+        f"{'none' if number == '0' else number} ({count})"
+        for number, count in statistics["images_by_missing"].items()
     )
     return [
         f"width     {spread(statistics['width'])}",
         f"height    {spread(statistics['height'])}",
         f"w / h     {spread(statistics['aspect_ratio'], digits=2)}",
         f"mask      {masks}; {statistics['without_mask']} samples without mask",
-        f"missing   keypoints: samples  {sample_counts}",
+        f"missing   keypoints (samples): {sample_counts}",
         f"          share by keypoint  wrist {shares['wrist']:.0%}; {'; '.join(finger_shares)}",
     ]
 

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from data_tools import readers
 from data_tools.readers.base import Entry
-from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import ANNOTATIONS, IMAGES, Sample, SampleSet, key_text
 
@@ -93,7 +92,6 @@ def open_sets(folder: str | os.PathLike, *, upright: bool = False) -> dict[str, 
     lmdb_folders = find_lmdb_folders(folder)
     if not lmdb_folders:
         return readers.read_dataset(folder, upright=upright)
-    messages()  # so that a missing Caffe is reported once, here, and not by every record
     sample_sets = {path.name: SampleSet(path) for path in lmdb_folders}
     for samples in sample_sets.values():
         if upright and samples.info().get("orientation") != UPRIGHT:

@@ -199,7 +199,8 @@ def _make_images(out: Path, counts: Mapping[str, int], options: ImageOptions, wo
         split: [Path(path).name for path in backgrounds.list_photographs(split)] for split in SPLITS
     }
     settings = {"generator": GENERATOR, **options._asdict(), "photographs": photographs}
-    made = find_images(out, settings, counts)
+    earlier_manifest = _read_manifest(out, settings)
+    made = _find_images(out, counts)
     jobs = [
         ImageJob(out, options, split, number)
         for split in counts
@@ -217,7 +218,7 @@ def _make_images(out: Path, counts: Mapping[str, int], options: ImageOptions, wo
             # Before anything is written: is there an OpenGL?
             opengl = pool.submit(_opengl_device).result()
             if jobs:  # else the manifest stays that of the run that made the images
-                _prepare_folder(out, settings, counts, opengl)
+                _prepare_folder(out, settings, counts, opengl, earlier_manifest)
             _run_jobs(pool, jobs, made, {split: out / split / PARTIAL_TRUTH for split in counts})
     for split in counts:
         lines = [made[split][number] for number in sorted(made[split])]
@@ -249,29 +250,53 @@ def _run_jobs(
                 raise cannot_write(partial_paths[image.split], error) from None
 
 
-def find_images(
-    out: Path, settings: Mapping[str, Any], counts: Mapping[str, int]
-) -> dict[str, TruthLines]:
+def _read_manifest(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Read the manifest of an earlier run; None where there was none.
+
+    Args:
+        out: Folder of the data set; it need not exist.
+        settings: The options that the manifest has to agree with.
+
+    Raises:
+        UserError: `out` holds other things, or a manifest that is damaged or has other options.
+    """
+    path = out / MANIFEST
+    if not path.is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(
+                f"{out} is there already and not one of this command's: give another folder"
+            )
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        earlier = {name: manifest[name] for name in settings}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path} is not one of this command's: give another folder") from None
+    differences = [
+        "other photographs" if name == "photographs" else f"{name} {earlier[name]}, not {value}"
+        for name, value in settings.items()
+        if earlier[name] != value
+    ]
+    if differences:
+        raise UserError(
+            f"{out} was made with {'; '.join(differences)}: give another folder or remove this one"
+        )
+    return manifest
+
+
+def _find_images(out: Path, counts: Mapping[str, int]) -> dict[str, TruthLines]:
     """Find the images of an earlier run.
 
     Args:
         out: Folder of the data set; it need not exist.
-        settings: The options that manifest.json has to agree with.
         counts: {split: number of images asked for}.
 
     Returns:
         {split: {number: line of truth.jsonl}} for both splits.
 
     Raises:
-        UserError: `out` holds other things, was made with other options, or has too many images.
+        UserError: There are more images than are asked for.
     """
-    manifest_path = out / MANIFEST
-    if manifest_path.is_file():
-        _check_manifest(out, settings)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"{out} is there already and not one of this command's: give another folder"
-        )
     made = {split: _read_truth_lines(out / split) for split in SPLITS}
     for split, lines in made.items():
         if lines and max(lines) > counts.get(split, 0):
@@ -282,35 +307,19 @@ def find_images(
     return made
 
 
-def _check_manifest(out: Path, settings: Mapping[str, Any]) -> None:
-    """Raise UserError where the manifest in `out` is damaged or has other options."""
-    try:
-        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        earlier = {name: manifest[name] for name in settings}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(
-            f"{out / MANIFEST} is not one of this command's: give another folder"
-        ) from None
-    differences = [
-        "other photographs" if name == "photographs" else f"{name} {earlier[name]}, not {value}"
-        for name, value in settings.items()
-        if earlier[name] != value
-    ]
-    if differences:
-        raise UserError(
-            f"{out} was made with {'; '.join(differences)}: give another folder or remove this one"
-        )
-
-
 def _prepare_folder(
-    out: Path, settings: Mapping[str, Any], counts: Mapping[str, int], opengl: str
+    out: Path,
+    settings: Mapping[str, Any],
+    counts: Mapping[str, int],
+    opengl: str,
+    earlier_manifest: Mapping[str, Any] | None,
 ) -> None:
     """Make the folders; the manifest comes first, so that an interrupted start is recognised."""
     out.mkdir(parents=True, exist_ok=True)
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     versions["opencv"] = cv2.__version__
-    if (out / MANIFEST).is_file():
-        _warn_of_other_versions(out, opengl, versions)
+    if earlier_manifest:
+        _warn_of_other_versions(out, earlier_manifest, opengl, versions)
     manifest = {
         "made_by": "data_tools.synth",
         "layout": "OneHand10K",
@@ -325,9 +334,10 @@ def _prepare_folder(
             (out / split / kind).mkdir(parents=True, exist_ok=True)
 
 
-def _warn_of_other_versions(out: Path, opengl: str, versions: Mapping[str, str]) -> None:
-    """Warn where the manifest in `out` names another OpenGL driver or other versions."""
-    manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+def _warn_of_other_versions(
+    out: Path, manifest: Mapping[str, Any], opengl: str, versions: Mapping[str, str]
+) -> None:
+    """Warn where the manifest of an earlier run names another OpenGL driver or other versions."""
     earlier = {"opengl": manifest.get("opengl"), **(manifest.get("versions") or {})}
     differences = [
         f"{name} {earlier.get(name)}, not {value}"

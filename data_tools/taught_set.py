@@ -320,7 +320,7 @@ class TaughtSet:
         window = clipped_square(box.tolist(), KEYPOINT_BOX_FACTOR, width, height)
         crop = image[window.top : window.bottom, window.left : window.right]
         keypoints = hand.keypoints - (window.left, window.top)
-        factor = min(LARGEST_SIDE / max(crop.shape[:2]), 1.0)
+        factor = LARGEST_SIDE / max(crop.shape[:2])
         if factor < 1:
             size = [max(round(side * factor), 1) for side in crop.shape[1::-1]]
             keypoints = (keypoints + 0.5) * np.divide(size, crop.shape[1::-1]) - 0.5

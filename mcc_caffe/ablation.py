@@ -1,7 +1,7 @@
 """Tests the paper's two claims about its two stages (section 4.2) at a size that a CPU can train.
 
     python -m mcc_caffe.ablation                         # on synthetic hands that it makes itself
-    python -m mcc_caffe.ablation --data data/lmdb --iterations 20000 --report docs/ablation.md
+    python -m mcc_caffe.ablation --data data/lmdb --iterations 20000 --report reports/ablation.md
     # trained on a mixture, from a trained trunk, measured on two sets
     python -m mcc_caffe.ablation --train-on "mix:photos/train*0.5+hands/train*0.5" \\
         --trunk mcc_caffe/pretrained/mini.npz --measure-on photos/validation hands/validation \\
@@ -68,7 +68,7 @@ from mcc_caffe.paper import MASK_SCORES_BLOB
 
 TRUNK = "trunk.caffemodel"  # in the folder of the comparison
 SEEDS = (0, 1, 2, 3, 4)  # two decide very large differences only
-# Options of mcc_caffe.train that the ablation sets itself, and those that change no result.
+# Options of mcc_caffe.train that the ablation decides itself, and those that change no result.
 _OWN_OPTIONS = (
     "variant",
     "without",
@@ -79,6 +79,7 @@ _OWN_OPTIONS = (
     "out",
     "weights",
     "resume",
+    "only_stages",
 )
 _HARMLESS_OPTIONS = ("data", "workers", "interval")
 # The stage that each network lacks, in the words of mcc_caffe.train --without.
@@ -222,7 +223,7 @@ def check_training_options(words: Sequence[str], iterations: int) -> dict[str, A
             solver's rate depends on it, for there a longer training begins otherwise.
 
     Raises:
-        UserError: An option is the ablation's own to set, or the solver is missing or damaged.
+        UserError: An option is the ablation's own to decide, or the solver is missing or damaged.
         SystemExit: mcc_caffe.train does not take them; stderr says why.
     """
     default = vars(train.parse_arguments(["source"]))
@@ -230,7 +231,7 @@ def check_training_options(words: Sequence[str], iterations: int) -> dict[str, A
     for name in _OWN_OPTIONS:
         if given[name] != default[name]:
             option = f"--{name.replace('_', '-')}"
-            raise UserError(f"{option} after `--` is for the ablation to set: leave it out")
+            raise UserError(f"the ablation decides {option} itself: leave it out after `--`")
     given["precision"] = choose_precision(
         given["precision"], on_gpu=bool(given["gpus"]), default=TRAINING_PRECISION
     )

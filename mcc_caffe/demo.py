@@ -24,6 +24,7 @@ from mcc_caffe.caffe_io.pycaffe import require_caffe
 from mcc_caffe.caffe_io.run_folder import SNAPSHOTS
 from mcc_caffe.caffe_io.snapshots import weights_path
 from mcc_caffe.core.commands import command_parser, positive_int, run_command
+from mcc_caffe.core.files import write_atomically
 from mcc_caffe.core.result_folders import empty_own_folder, locked
 from mcc_caffe.inference.video_writing import video_writer
 from mcc_caffe.training.child_process import run_training
@@ -111,7 +112,8 @@ def _render_scenes(folder: Path) -> None:
     left = HandPath((0.78, 0.5), (0.22, 0.5), roll=-10, is_left=True)
     for seed, name, paths in ((4, "two_hands", [right, left]), (5, "no_hand", [])):
         (frame,) = render_clip(np.random.default_rng(seed), paths, frame_count=1)
-        cv2.imwrite(str(folder / f"{name}.png"), frame.image)
+        content = cv2.imencode(".png", frame.image)[1].tobytes()
+        write_atomically(folder / f"{name}.png", content)
     frames = render_clip(
         np.random.default_rng(6), [right, left], frame_count=CLIP_FRAMES, size=CLIP_SIZE
     )

@@ -10,6 +10,7 @@ such as Caffe for training or PyAV for videos, may be missing, but not broken.
 import ctypes
 import dataclasses
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -27,10 +28,16 @@ from typing import TypedDict
 from google.protobuf import text_format
 
 from caffe_build import check
+from caffe_build.errors import PrefixError
 from caffe_build.locate import build_name, cache_folder, importable_folder
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.own_messages import message_classes
-from mcc_caffe.caffe_io.precision import AUTO, BFLOAT16, choose_precision
+from mcc_caffe.caffe_io.precision import (
+    BFLOAT16,
+    PRECISION_VARIABLE,
+    TRAINING_PRECISION,
+    choose_precision,
+)
 from mcc_caffe.caffe_io.pycaffe import (
     HOW_TO_GET_CAFFE,
     gpu_ids,
@@ -147,9 +154,8 @@ def _make_caffe_rows(caffe: CaffeFacts | str | None) -> list[Row]:
 
 def _make_optional_caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
     """Return the rows about what makes a Caffe faster; see `_make_caffe_rows`."""
-    cuda = (
-        "needed for --gpu only: `make caffe GPU=1` builds a Caffe with it; "
-        "or bring one, CAFFE_PREFIX=DIR make caffe"
+    gpu_build = (
+        "`make caffe GPU=1` builds a Caffe with it; or bring one, CAFFE_PREFIX=DIR make caffe"
     )
     return [
         _row(
@@ -164,25 +170,27 @@ def _make_optional_caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
         _row(
             "bfloat16",
             lambda: _optional(
-                _known(caffe)["onednn"] and choose_precision(AUTO) == BFLOAT16,
+                _known(caffe)["onednn"]
+                and choose_precision(default=TRAINING_PRECISION) == BFLOAT16,
                 "trainings take it, all else with --precision auto",
                 "trainings take float32",
             ),
-            "some processors have it (avx512_bf16 in lscpu), and the Caffe of `make caffe` uses it",
+            "some processors have it (avx512_bf16 in lscpu), and the Caffe of `make caffe` uses it "
+            f"unless the variable {PRECISION_VARIABLE} says otherwise",
         ),
         _row(
             "CUDA",
             lambda: _optional(
                 _known(caffe)["cuda"], "Caffe is built with it", "Caffe is built for the CPU only"
             ),
-            cuda,
+            f"needed for --gpu only: {gpu_build}",
         ),
         _row(
             "NCCL",
             lambda: _optional(
                 _known(caffe)["nccl"], "Caffe is built with it", "no training on several GPUs"
             ),
-            cuda,
+            f"needed for training on several GPUs only: {gpu_build}",
         ),
     ]
 
@@ -190,13 +198,16 @@ def _make_optional_caffe_rows(caffe: CaffeFacts | str) -> list[Row]:
 def _make_engine_rows(caffe: CaffeFacts | str | None) -> list[Row]:
     """Return the rows about what runs the nets."""
     remedy = "`pip install onnx onnxruntime`"
-    runtime = _row("ONNX Runtime", _onnx_runtime, remedy)
+    uses = "needed without Caffe, for `export` and for `web` only"
+    runtime = _row("ONNX Runtime", _onnx_runtime, f"{uses}: {remedy}")
 
     def engine() -> str:
         if isinstance(caffe, dict):
-            return "caffe runs the nets; --engine onnx takes ONNX Runtime"
+            return "caffe runs the nets"
         if runtime.status != "ok":
             raise _Unfit("neither Caffe nor ONNX Runtime can run the nets")
+        if caffe is not None:
+            return "onnx can run the nets: take --engine onnx until Caffe is mended"
         return "onnx runs the nets"
 
     return [runtime, _row("engine", engine, remedy)]
@@ -207,8 +218,8 @@ def _no_caffe() -> str:
 
 
 def _onnx_runtime() -> str:
-    import onnx  # may be missing, as ONNX Runtime may, which is a row of the table
-
+    _check_installed("onnxruntime")
+    onnx = _import_optional("onnx")
     return f"{import_onnxruntime().__version__}, with onnx {onnx.__version__}"
 
 
@@ -219,19 +230,22 @@ def _make_other_rows() -> list[Row]:
         _row(
             "GPUs",
             _gpus,
-            "needed for --gpu only: install NVIDIA's driver, so that nvidia-smi -L lists the GPUs",
+            "needed for --gpu only: install NVIDIA's driver, so that nvidia-smi -L lists the GPUs; "
+            "CUDA_VISIBLE_DEVICES, where it is set, has to name some of them",
         ),
         _row(
             "LMDB",
             _lmdb,
-            f"needed for LMDB sets only: {setup}; the temporary folder (TMPDIR) must be on a disk "
-            "that can be written and mapped",
+            f"needed for training, evaluation, `pack` and data sets only: {setup}; the temporary "
+            "folder (TMPDIR) must be on a disk that can be written and mapped",
         ),
         _row(
             "OpenCV",
             _opencv,
             f"{setup} (it also installs libgl1 and libglib2.0-0, which opencv-python links to)",
         ),
+        _row("Pillow", lambda: importlib.import_module("PIL").__version__, setup),
+        _row("tqdm", lambda: importlib.import_module("tqdm").__version__, setup),
         _row("PyAV", lambda: _optional_version("av"), f"needed for videos only: {setup}"),
         _row("protobuf", _protobuf, setup),
         _row(
@@ -242,13 +256,13 @@ def _make_other_rows() -> list[Row]:
         _row(
             "matplotlib",
             lambda: _optional_version("matplotlib"),
-            f"needed for charts only: {setup}",
+            f"needed for evaluation and charts only: {setup}",
         ),
         _row("prototxts", _prototxts, "run `make prototxt`, or install the package again"),
         _row(
             "weights",
             _weights,
-            "install the package again: a file of mcc_caffe/pretrained is damaged",
+            "install the package again: a file of mcc_caffe/pretrained is damaged or missing",
         ),
         _row("disk", _disk, "make room, or set XDG_CACHE_HOME to a larger disk"),
         _row("cores, memory", _machine, ""),
@@ -279,7 +293,9 @@ def _caffe_facts() -> CaffeFacts | str:
         "from mcc_caffe.doctor import print_caffe_facts; print_caffe_facts()",
     ]
     try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        process = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=120, check=False
+        )
     except subprocess.TimeoutExpired:
         return "import caffe did not end within 120 s"
     if process.returncode:
@@ -291,7 +307,10 @@ def _caffe_facts() -> CaffeFacts | str:
 def print_caffe_facts() -> None:
     """Print CaffeFacts as JSON. This runs in a process of its own, which a bad Caffe may abort."""
     set_environment()
-    import caffe  # here, because it may be broken or missing
+    try:
+        import caffe  # here, because it may be broken or missing
+    except SystemExit as end:
+        raise ImportError(f"it ends the program with status {end.code}") from None
 
     layer_types = set(caffe.layer_type_list())
     facts: CaffeFacts = {
@@ -316,7 +335,7 @@ def blas_in_use(maps: str) -> str:
         maps: The content of /proc/self/maps, after Caffe was imported.
     """
     paths = {
-        line.split()[-1]
+        line.split(maxsplit=5)[5]  # the last column, which may have blanks
         for line in maps.splitlines()
         if re.search(r"/lib[^/]*(blas|mkl_rt|atlas)[^/]*\.so", line)
     }
@@ -372,14 +391,16 @@ def _optional(present: bool, finding: str, lack: str) -> str:
     return finding
 
 
+def _check_installed(name: str) -> None:
+    """Raise _Absent where a package is not installed."""
+    if not importlib.util.find_spec(name):
+        raise _Absent(f"{name} is not installed")
+
+
 def _import_optional(name: str) -> ModuleType:
     """Import a package; raise _Absent where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name == name:
-            raise _Absent("not installed") from None
-        raise  # it is installed, and lacks another package
+    _check_installed(name)
+    return importlib.import_module(name)
 
 
 def _optional_version(name: str) -> str:
@@ -387,10 +408,11 @@ def _optional_version(name: str) -> str:
 
 
 def _gpus() -> str:
-    ids = gpu_ids()
-    return _optional(
-        bool(ids), f"{len(ids)}, with ids {', '.join(map(str, ids))}", "nvidia-smi lists none"
-    )
+    ids, visible = gpu_ids(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    lack = "nvidia-smi lists none"
+    if visible is not None:
+        lack += f" that CUDA_VISIBLE_DEVICES={visible} leaves"
+    return _optional(bool(ids), f"{len(ids)}, with ids {', '.join(map(str, ids))}", lack)
 
 
 def _lmdb() -> str:
@@ -450,12 +472,18 @@ def _weights() -> str:
     paths = {variant: path for variant in VARIANTS if (path := shipped_weights(variant))}
     for path in paths.values():
         file_shapes(path)  # reads all of the file, and raises where that is damaged
-    return _optional(bool(paths), f"of {', '.join(paths)}, packed", "none come with the package")
+    if not paths:
+        raise _Unfit("none come with the package")
+    return f"of {', '.join(paths)}, packed"
 
 
 def _disk() -> str:
-    folder = cache_folder()
-    nearest = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+    try:
+        folder = cache_folder()
+    except PrefixError as lack:  # it says the remedy
+        raise _Unknown(str(lack)) from None
+    # Unlike Path.is_dir this passes over folders that the user may not look into.
+    nearest = next(parent for parent in (folder, *folder.parents) if os.path.isdir(parent))
     free = shutil.disk_usage(nearest).free / 1e9
     return _optional(
         free >= LEAST_FREE_GB,

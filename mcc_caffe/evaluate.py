@@ -136,7 +136,7 @@ def _add_set_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         help="splits of DATA; several are measured one by one and together "
-        "(default: validation or test)",
+        "(default: the only one, else the one for validation, else the one for test)",
     )
     add("--limit", type=positive_int, metavar="N", help="only the first N samples of a split")
     sets.add_orientation_argument(parser)
@@ -289,8 +289,8 @@ def check_predictions_fit(
     for file in files:
         if not any(map(file.entry, keys)):
             raise UserError(
-                f"{file.path} has none of the {len(keys)} images: they have keys like "
-                f"{keys[0]!r}, the file has keys like {next(iter(file.images))!r}"
+                f"{file.path} has none of the {len(keys)} images: it has keys like "
+                f"{next(iter(file.images))!r}; give keys like {keys[0]!r}, or the images' paths"
             )
         file.check_no_image_twice(keys)
         others = file.other_images(keys)
@@ -342,7 +342,7 @@ def describe_model(model_spec: ModelSpec) -> ModelResults:
     return {
         "name": model_spec.name,
         "weights": weights,
-        "net": str(model_spec.prototxt),
+        "prototxt": str(model_spec.prototxt),
         "engine": engine_title(model_spec.engine, model_spec.precision),
         "levels": levels,
         "looks": choose_look_count(levels, looks),

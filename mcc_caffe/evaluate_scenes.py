@@ -18,11 +18,11 @@ In sets of labelled hands, as `mcc_caffe.evaluate` takes them, the true keypoint
 counted; of a set with several splits those for validation or test are taken.
 
 Prints Markdown tables, and writes every number to results.json in the folder DIR. Images that
-cannot be read are named, left out and counted there.
+cannot be read are named, left out and counted there. Boxes that lie outside their image or have a
+side of 0 are left out, and a warning counts them.
 """
 
 import argparse
-import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -47,28 +47,20 @@ from mcc_caffe.core.markdown import markdown_table, number_cell
 from mcc_caffe.core.output_checks import check_folder, check_own_results, check_target
 from mcc_caffe.evaluation.evaluation_report import RESULTS, to_json
 from mcc_caffe.evaluation.model_names import check_names, short_names
-from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
-from mcc_caffe.evaluation.scene_scores import (
-    PresenceNumbers,
-    SceneNumbers,
-    summarise_presence,
-    summarise_scenes,
-)
+from mcc_caffe.evaluation.presence_runner import Presence, measure_presence
+from mcc_caffe.evaluation.scene_runner import compare_results, match_results, search_scenes
+from mcc_caffe.evaluation.scene_scores import PresenceNumbers, SceneNumbers, summarise_scenes
 from mcc_caffe.inference.engines import add_engine_options
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.input_files import UnreadableError, find_files, read_image
-from mcc_caffe.inference.scene_files import Scene, read_labelled_scenes
-from mcc_caffe.inference.scenes import SCORE_THRESHOLD
-from mcc_caffe.paper import PAPER_LEVELS
-from mcc_caffe.predictor import HandPose, HandPredictor
-
-# (name, levels, looks) of each way to find the one hand of an image.
-_WAYS = (
-    ("single pass", 1, None),
-    ("two looks", None, 2),
-    ("four looks", None, 4),
-    ("the paper's pyramid", PAPER_LEVELS, None),
+from mcc_caffe.inference.scene_files import (
+    Scene,
+    drop_boxes_without_pixels,
+    have_box,
+    read_labelled_scenes,
 )
+from mcc_caffe.inference.scenes import SCORE_THRESHOLD
+from mcc_caffe.predictor import HandPredictor
 
 _Image = TypeVar("_Image", Scene, Path, Entry)
 
@@ -142,8 +134,8 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         default=SCORE_THRESHOLD,
         metavar="S",
         help="from which number on an answer is a hand: in a search, the sum of the hand's score "
-        "(the mean confidence of its 21 keypoints) and the box head's votes, -4 to 4; in the other "
-        "ways, and without a box head, the score alone (default: %(default)s)",
+        "(the mean confidence of its 21 keypoints) and the box head's votes, -1.2 to 4; in the "
+        "other ways, and without a box head, the score alone (default: %(default)s)",
     )
 
 
@@ -208,6 +200,15 @@ def presence_table(rows: dict[str, PresenceNumbers], score_threshold: float) -> 
     return markdown_table(columns, lines)
 
 
+def presence_text(presence: Presence, score_threshold: float) -> str:
+    """Return that table, and a sentence on the search."""
+    return (
+        f"{presence_table(presence.ways, score_threshold)}\n\n"
+        f"The search finds hands in {np.mean(np.array(presence.hand_counts) > 0):.1%} of them, "
+        f"{sum(presence.hand_counts)} in all."
+    )
+
+
 def _find_images(paths: Sequence[Path]) -> list[Path]:
     """Return the image files that the paths name, and say what is left out."""
     try:
@@ -220,91 +221,6 @@ def _find_images(paths: Sequence[Path]) -> list[Path]:
     if str(passed_over):
         _log.info("passed over: %s", passed_over)
     return [file.path for file in files]
-
-
-class _WayAnswers(NamedTuple):
-    """The poses that one way finds in images without and with a hand.
-
-    Attributes:
-        confidences, is_present: (21,) of each image without a hand.
-        is_labelled_present: (K,) for the K labelled keypoints of each image with a hand.
-    """
-
-    confidences: list[np.ndarray]
-    is_present: list[np.ndarray]
-    is_labelled_present: list[np.ndarray]
-
-
-class Presence(NamedTuple):
-    """What a network says of images without and with a hand.
-
-    Attributes:
-        ways: {name of the way: its numbers}.
-        hand_counts: How many hands the search finds in each image without a hand.
-    """
-
-    ways: dict[str, PresenceNumbers]
-    hand_counts: list[int]
-
-    def text(self, score_threshold: float) -> str:
-        """Return a Markdown table and a sentence on the search."""
-        return (
-            f"{presence_table(self.ways, score_threshold)}\n\n"
-            f"The search finds hands in {np.mean(np.array(self.hand_counts) > 0):.1%} of them, "
-            f"{sum(self.hand_counts)} in all."
-        )
-
-    def results(self) -> dict[str, Any]:
-        """Return what results.json says of it."""
-        return {
-            "ways": {name: way._asdict() for name, way in self.ways.items()},
-            "hands_of_search": sum(self.hand_counts),
-        }
-
-
-def measure_presence(
-    predictor: HandPredictor, images: Sequence[Path], entries: Sequence[Entry], score: float
-) -> Presence:
-    """Look at images in every way.
-
-    Args:
-        predictor: Finds the hands; a copy of it takes each way.
-        images: Images without a hand.
-        entries: Labelled hands.
-        score: From which an answer is a hand.
-    """
-    predictor.require_pose()
-    answers = {name: _WayAnswers([], [], []) for name, _, _ in _WAYS}
-    predictors = {name: copy.copy(predictor) for name in answers}
-    for name, levels, looks in _WAYS:
-        predictors[name].levels, predictors[name].looks = levels, looks
-
-    def poses(image: np.ndarray) -> list[tuple[_WayAnswers, HandPose]]:
-        return [(answers[name], predictors[name].predict(image)) for name in answers]
-
-    hand_counts = []
-    for path in progress_bar(images, unit="img"):
-        image = read_image(path)
-        for way, pose in poses(image):
-            assert pose.keypoints is not None and pose.present is not None
-            way.confidences.append(pose.keypoints[:, 2])
-            way.is_present.append(pose.present)
-        hand_counts.append(len(predictor.predict_all(image, score_threshold=score)))
-    for entry in progress_bar(entries, unit="img", disable=not entries):
-        sample = entry.sample()
-        for way, pose in poses(sample.image()):
-            assert pose.present is not None
-            way.is_labelled_present.append(pose.present[sample.keypoints[:, 2] > 0])
-    rows = {
-        name: summarise_presence(
-            np.stack(way.confidences),
-            np.stack(way.is_present),
-            score,
-            np.concatenate(way.is_labelled_present) if entries else None,
-        )
-        for name, way in answers.items()
-    }
-    return Presence(rows, hand_counts)
 
 
 def _check_images(path: Path, scenes: Sequence[Scene]) -> None:
@@ -337,27 +253,22 @@ def _keep_readable(images: Sequence[_Image], read: Callable[[_Image], Any]) -> l
 
 
 class _Images(NamedTuple):
-    """The images that the options name.
+    """Images that the options name.
 
     Attributes:
         scenes: Images with boxes around their hands.
-        readable_scenes: Those of them that can be read.
-        without_hands: Images without hands that can be read.
-        hands: Labelled hands whose images can be read.
-        total_count: The number of all images, also of those that cannot be read.
+        without_hands: Images without hands.
+        hands: Labelled hands.
     """
 
     scenes: list[Scene]
-    readable_scenes: list[Scene]
     without_hands: list[Path]
     hands: list[Entry]
-    total_count: int
 
     @property
-    def unreadable_count(self) -> int:
-        """The number of images that cannot be read."""
-        readable_count = len(self.readable_scenes) + len(self.without_hands) + len(self.hands)
-        return self.total_count - readable_count
+    def total_count(self) -> int:
+        """The number of all images."""
+        return len(self.scenes) + len(self.without_hands) + len(self.hands)
 
 
 def _read_hand(entry: Entry) -> np.ndarray:
@@ -370,22 +281,38 @@ def _read_hand(entry: Entry) -> np.ndarray:
         ) from None
 
 
-def _open_images(options: argparse.Namespace) -> _Images:
-    """Open all images before the work: what is wrong would end it after minutes."""
+def _list_images(options: argparse.Namespace) -> _Images:
+    """List the images that the options name, without reading them."""
     scenes = read_labelled_scenes(options.scenes) if options.scenes else []
     _check_images(options.scenes, scenes)
-    readable_scenes = _keep_readable(scenes, Scene.read_upright_image)
-    listed_images = _find_images(options.without_hands)
-    without_hands = _keep_readable(listed_images, read_image)
+    without_hands = _find_images(options.without_hands)
     upright = options.orientation == sets.UPRIGHT
-    entries = [
+    hands = [
         entry
         for folder in options.with_hands
         for entry in sets.held_out_entries(folder, upright=upright)
     ]
-    hands = _keep_readable(entries, _read_hand)
-    total_count = len(scenes) + len(listed_images) + len(entries)
-    return _Images(scenes, readable_scenes, without_hands, hands, total_count)
+    return _Images(scenes, without_hands, hands)
+
+
+def _select_readable(listed: _Images) -> _Images:
+    """Read all images first, since an unreadable one would end the work after minutes.
+
+    Returns:
+        Those that can be read, without the boxes of scenes that have no pixel of their image.
+
+    Raises:
+        UserError: No image of a list can be read, or no scene has a box in it.
+    """
+    readable = _keep_readable(listed.scenes, Scene.read_upright_image)
+    scenes = drop_boxes_without_pixels(readable, [scene.read_size() for scene in readable])
+    if scenes and not have_box(scenes):
+        raise UserError(f"none of the {len(scenes)} images of scenes has a box in it: give others")
+    return _Images(
+        scenes,
+        _keep_readable(listed.without_hands, read_image),
+        _keep_readable(listed.hands, _read_hand),
+    )
 
 
 def _check_out(options: argparse.Namespace, weights_paths: Sequence[Path]) -> None:
@@ -425,11 +352,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [*short_names(weights_paths), *short_names(options.predictions)]
     check_names(names)
     _check_out(options, weights_paths)
-    images = _open_images(options)
+    listed = _list_images(options)
+    other_results = [match_results(path, listed.scenes) for path in options.predictions]
     predictors = _open_predictors(options, weights_paths)
-    other_answers = [
-        compare_file(path, images.scenes, images.readable_scenes) for path in options.predictions
-    ]
+    images = _select_readable(listed)
+    unreadable_count = listed.total_count - images.total_count
+    other_answers = [compare_results(images.scenes, results) for results in other_results]
     models: list[dict[str, Any]] = [
         {"name": name, "weights": predictor.weights_info, "engine": title_of(predictor.engine)}
         for name, predictor in zip(names, predictors)
@@ -441,37 +369,36 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             model.update(presence.results())
             print(f"{model['name']}, {len(images.without_hands)} images without hands:\n")
-            print(f"{presence.text(options.score)}\n")
+            print(f"{presence_text(presence, options.score)}\n")
     models += [
         {"name": name, "predictions": str(path)}
         for name, path in zip(names[len(predictors) :], options.predictions)
     ]
     if images.scenes:
         own_answers = [
-            search_scenes(predictor, images.readable_scenes, options.score)
-            for predictor in predictors
+            search_scenes(predictor, images.scenes, options.score) for predictor in predictors
         ]
         numbers = [summarise_scenes(answers) for answers in [*own_answers, *other_answers]]
         for model, model_numbers in zip(models, numbers):
             model["scenes"] = model_numbers._asdict()
-        count = len(images.readable_scenes)
+        count = len(images.scenes)
         print(f"{count} images, hands by their share of the image's width, means:\n")
         print(scenes_table(dict(zip(names, numbers))))
     results = {
         "score_threshold": options.score,
         "scenes": str(options.scenes) if options.scenes else None,
-        "images_of_scenes": len(images.readable_scenes),
+        "images_of_scenes": len(images.scenes),
         "images_without_hands": len(images.without_hands),
-        "unreadable_images": images.unreadable_count,
+        "unreadable_images": unreadable_count,
         "labelled_hands": len(images.hands),
         "models": models,
     }
     options.out.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out / RESULTS, to_json(results))
     _log.info("%s", options.out / RESULTS)
-    if images.unreadable_count:
+    if unreadable_count:
         raise UserError(
-            f"{images.unreadable_count} of {images.total_count} images could not be read "
+            f"{unreadable_count} of {listed.total_count} images could not be read "
             "(named above); the others are measured"
         )
 

@@ -30,7 +30,7 @@ import numpy as np
 from google.protobuf import text_format
 
 from mcc_caffe import __version__
-from mcc_caffe.caffe_io.default_weights import default_weights, is_shipped
+from mcc_caffe.caffe_io.default_weights import are_shipped_weights, default_weights
 from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.onnx_model import (
     OPSET,
@@ -139,7 +139,7 @@ def add_facts(model: Any, weights: pathlib.Path, net_size: int) -> None:
         "weights": os.fsencode(weights.name).decode(errors="backslashreplace"),
         "version": __version__,
     }
-    if is_shipped(weights):
+    if are_shipped_weights(weights):
         facts["license"] = LICENCE
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=value)

@@ -15,6 +15,8 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from mcc_caffe.core.errors import UserError
+from mcc_caffe.core.hand import has_plausible_bones
+from mcc_caffe.core.images import check_image
 from mcc_caffe.inference.looks import (
     Look,
     Looker,
@@ -23,11 +25,13 @@ from mcc_caffe.inference.looks import (
     look_several_times,
     upright_look,
 )
+from mcc_caffe.inference.presence import UNCALIBRATED
 from mcc_caffe.inference.reports import TRACKING
+from mcc_caffe.inference.scenes import SCORE_THRESHOLD
 from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
 from mcc_caffe.inference.tracking import Sighting, Tracks, is_sure
 from mcc_caffe.paper import STRIDE
-from mcc_caffe.predictor import HandPose, HandPredictor, check_finite, check_image
+from mcc_caffe.predictor import HandPose, HandPredictor, check_finite
 
 # Where a hand should be is known, so that a closer look is enough: a square of so many sides of its
 # box, at this share of the net's input. It is as accurate as a look of 1.8 sides at the whole input
@@ -212,21 +216,30 @@ class _FrameFinder:
     def search(self, known: Sequence[np.ndarray]) -> list[Sighting]:
         """Search all of the frame; see `Tracks.update`."""
         if self._one_hand:
-            sighting = self.last_searched = self._search_one_hand()
+            sighting = self.last_searched = self._search_one_hand(is_known=bool(known))
             # A pose of several looks or levels needs a higher score than one look to be a hand.
             shows_hand = not isinstance(sighting.payload, HandPose) or sighting.payload.shows_hand
             return [sighting] if shows_hand and is_sure(sighting) else []
         answers = self._predictor.search(self._looker, self._network, known=known)
         return [Sighting(answer.keypoints, answer) for answer in answers]
 
-    def _search_one_hand(self) -> Sighting:
-        """Look at all of the frame for the one hand."""
+    def _search_one_hand(self, *, is_known: bool) -> Sighting:
+        """Look at all of the frame for the one hand; search it where the look mixes two hands.
+
+        Args:
+            is_known: Whether a hand is surely there already, so that no search is needed.
+        """
         if self._every_frame:
             pose = self._predictor.predict(self._image)
             assert pose.keypoints is not None  # callers track with nets that have a pose stage
             return Sighting(pose.keypoints, pose)
         answer = look_several_times(self._looker, 1)
-        return Sighting(answer.keypoints, answer)
+        sighting = Sighting(answer.keypoints, answer)
+        mixes_hands = answer.score >= SCORE_THRESHOLD and not has_plausible_bones(answer.keypoints)
+        if is_known or not mixes_hands or self._predictor.calibration == UNCALIBRATED:
+            return sighting
+        hands = self._predictor.search(self._looker, self._network)
+        return next(filter(is_sure, (Sighting(hand.keypoints, hand) for hand in hands)), sighting)
 
     def pose(self, sighting: Sighting, *, is_hand: bool = True) -> HandPose:
         """Return the pose of a sighting, which surely is a hand or may be none."""

@@ -9,13 +9,15 @@
     python -m mcc_caffe.infer --camera 0              # shows a window until you close it or press q
     mpirun -np 8 python -m mcc_caffe.infer photos/    # 8 processes share the files
 
-It runs with the weights that come with the package, unless you give others; the first line and
-the JSON say which. Every image gives a drawing in the style of the paper's Fig. 5 (mask, skeleton,
-heatmaps) and a JSON file, with --heatmaps also an HDF5 file. The EXIF orientation of an image is
-applied: pixels are those of the upright image. Every video gives the same video with mask and
-skeleton over it, without sound, and a JSON file of all frames. In a video a hand is followed from
-frame to frame and keeps its number, and its keypoints are smoothed. --format writes COCO results,
-OpenPose's or MMPose's JSON, or a table, in place of our JSON.
+It runs with the weights that come with the package, unless you give others; the first line and the
+JSON say which. Every image gives a drawing and a JSON file, with --heatmaps also an HDF5 file. The
+drawing is in the style of the paper's Fig. 5 (mask, skeleton, heatmaps); with --hands all or
+--boxes it is the image with its hands drawn over it. --no-drawings leaves it out, and of a video
+the clip. The EXIF orientation of an image is applied: pixels are those of the upright image.
+Every video gives the same video with mask and skeleton over it, without sound, and a JSON file of
+all frames. In a video a hand is followed from frame to frame and keeps its number, and its
+keypoints are smoothed. --format writes COCO results, OpenPose's or MMPose's JSON, or a table, in
+place of our JSON.
 """
 
 import argparse
@@ -45,14 +47,17 @@ from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats import FORMAT_HELP, FORMATS, OWN_FORMAT, open_format
 from mcc_caffe.inference.formats.base import ResultFormat
 from mcc_caffe.inference.input_files import PassedOver, find_files
+from mcc_caffe.inference.jobs import Job
 from mcc_caffe.inference.result_paths import check_result_paths, choose_result_paths
 from mcc_caffe.inference.scene_files import Scene, coco_labels, scenes_of_images
-from mcc_caffe.inference_run import InferenceRun, Job
+from mcc_caffe.inference_run import InferenceRun
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 from mcc_caffe.predictor import DEFAULT_LOOKS, LOOKS, HandPredictor, check_boxes
 from mcc_caffe.video_results import TrackerOptions, show_camera
 
 _log = logging.getLogger(__name__)
+
+_PRINTED_METADATA = "variant", "iterations", "date", "input_size"  # what sets weights apart
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -143,6 +148,12 @@ def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
         default=True,
         help="smooth the keypoints of videos and of the camera, as is done by default",
     )
+    add(
+        "--drawings",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write the drawings of images and the clips of videos, as is done by default",
+    )
     add("--heatmaps", action="store_true", help="also write the heatmaps of images as HDF5")
     add(
         "--overwrite",
@@ -154,11 +165,14 @@ def _add_result_arguments(group: argparse._ArgumentGroup) -> None:
 def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End the command with a message where options do not go together."""
     if bool(options.files) == (options.camera is not None):
-        parser.error("give images, videos or folders, or --camera 0")
-    of_results = options.format != OWN_FORMAT or options.heatmaps or options.overwrite
-    if options.camera is not None and (of_results or options.out != parser.get_default("out")):
+        parser.error("give images, videos or folders, or else --camera 0 alone")
+    of_results = any(
+        getattr(options, name) != parser.get_default(name)
+        for name in ("out", "format", "drawings", "heatmaps", "overwrite")
+    )
+    if options.camera is not None and of_results:
         parser.error(
-            "--out, --format, --heatmaps and --overwrite go without --camera, "
+            "--out, --format, --no-drawings, --heatmaps and --overwrite go without --camera, "
             "which writes no results"
         )
     if options.hands == "all" or options.boxes:
@@ -200,7 +214,13 @@ def _make_plan(options: argparse.Namespace) -> _Plan:
     scenes = _read_scenes(options.boxes, jobs) if options.boxes else None
     labels = coco_labels(scenes) if scenes and options.format == "coco" else None
     result_format = open_format(options.format, labels)
-    results = [path for job in jobs for path in job.result_paths(options.heatmaps, result_format)]
+    results = [
+        path
+        for job in jobs
+        for path in job.result_paths(
+            result_format, drawings=options.drawings, heatmaps=options.heatmaps
+        )
+    ]
     if result_format:
         results += result_format.run_paths(options.out)
     inputs = [file.path for file in files]
@@ -220,8 +240,9 @@ def _read_scenes(boxes_path: Path, jobs: Sequence[Job]) -> dict[Path, Scene]:
         {image: its scene}.
 
     Raises:
-        UserError: A file to look at is a video, the file of the boxes cannot be used, or a box has
-            no finite width and height above 0 or lies outside of its image.
+        UserError: A file to look at is a video, the file of the boxes cannot be used, a box has no
+            finite width and height above 0 or lies outside of its image, or all boxes of an image
+            are shares of its sides.
     """
     videos = [job.source for job in jobs if job.is_video]
     if videos:
@@ -260,11 +281,13 @@ def _open_predictor(options: argparse.Namespace) -> HandPredictor:
 
 
 def _print_network(predictor: HandPredictor) -> None:
-    """Print what is known of the weights, and the engine."""
-    known = ", ".join(
-        f"{name} {value}" for name, value in predictor.weights_info.items() if value is not None
-    )
-    print(f"weights: {known}; engine: {title_of(predictor.engine)}")
+    """Print which weights and which engine run; the JSON says more of the weights."""
+    weights = predictor.weights_info
+    known = [
+        f"{name} {weights[name]}" for name in _PRINTED_METADATA if weights.get(name) is not None
+    ]
+    details = f" ({', '.join(known)})" if known else ""
+    print(f"weights: {weights['file']}{details}; engine: {title_of(predictor.engine)}")
     warn_of_rounding(predictor.engine.precision)
 
 
@@ -284,6 +307,7 @@ def _run_jobs(options: argparse.Namespace, plan: _Plan, ranks: Ranks) -> int:
     )
     inference = InferenceRun(
         tracker_options,
+        drawings=options.drawings,
         heatmaps=options.heatmaps,
         skip_unreadable=len(plan.jobs) > 1,
         progress=ranks.rank == 0,

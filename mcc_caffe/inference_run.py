@@ -1,7 +1,6 @@
 """Finds the hands of images and videos for `mcc_caffe.infer`; draws and writes those of images."""
 
 import contextlib
-import dataclasses
 import io
 import json
 import logging
@@ -13,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mcc_caffe.core.commands import progress_bar
-from mcc_caffe.core.drawing import draw_over, draw_pose
+from mcc_caffe.core.drawing import draw_pose
 from mcc_caffe.core.errors import UserError, escape_unprintable
 from mcc_caffe.core.files import write_together
 from mcc_caffe.core.hand import NAMES
@@ -21,37 +20,15 @@ from mcc_caffe.core.images import marked_png
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats.base import ResultFormat
 from mcc_caffe.inference.input_files import UnreadableError, read_image
+from mcc_caffe.inference.jobs import Job
 from mcc_caffe.inference.overlapped_map import overlapped_map
-from mcc_caffe.inference.pose_reports import (
-    NetworkInfo,
-    image_record,
-    image_report,
-)
+from mcc_caffe.inference.pose_reports import NetworkInfo, image_record, image_report
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.inference.result_paths import with_suffix
 from mcc_caffe.predictor import HandPose
 from mcc_caffe.video_results import TrackerOptions, write_video
 
 _log = logging.getLogger(__name__)
-
-
-class Job(NamedTuple):
-    """A file to look at, the path of its results without suffix, and whether it is a video."""
-
-    source: Path
-    result: Path
-    is_video: bool = False
-
-    def result_paths(self, heatmaps: bool, result_format: ResultFormat | None) -> list[Path]:
-        """Return the files and folders that are written; without a format, our JSON is."""
-        paths = [with_suffix(self.result, ".mp4" if self.is_video else ".png")]
-        if result_format is None:
-            paths.append(with_suffix(self.result, ".json"))
-        else:
-            paths += result_format.paths(self.result, self.is_video)
-        if heatmaps and not self.is_video:
-            paths.append(with_suffix(self.result, ".h5"))
-        return paths
 
 
 class _Image(NamedTuple):
@@ -69,19 +46,19 @@ class _Image(NamedTuple):
 
 
 class _DrawnImage(NamedTuple):
-    """An image whose hands are drawn.
+    """An image whose hands are drawn, where drawings are asked for.
 
     Attributes:
         job: Where it is from, and where its results go.
         size: Its width and height in pixels.
         hands: What the predictor found in it.
-        drawing: HxWx3 BGR uint8, the hands over the image.
+        drawing: HxWx3 BGR uint8, the hands over the image; None without drawings.
     """
 
     job: Job
     size: tuple[int, int]
     hands: Sequence[HandPose]
-    drawing: np.ndarray
+    drawing: np.ndarray | None
 
 
 class InferenceRun:
@@ -98,6 +75,7 @@ class InferenceRun:
         heatmaps: bool,
         skip_unreadable: bool,
         progress: bool,
+        drawings: bool = True,
         boxes: dict[Path, np.ndarray] | None = None,
         result_format: ResultFormat | None = None,
     ):
@@ -109,6 +87,7 @@ class InferenceRun:
                 looked for.
             skip_unreadable: Whether to go on after a file that cannot be read.
             progress: Whether to show the progress.
+            drawings: Whether to write the drawings of images and the clips of videos.
             boxes: Where to look for the hands of each image, (N, 4) of x, y, width, height; None to
                 look at all of it.
             result_format: The format of the results; None for our JSON.
@@ -117,13 +96,13 @@ class InferenceRun:
         predictor = tracker_options.predictor
         self._tracker_options, self._predictor = tracker_options, predictor
         self._network = NetworkInfo(predictor.weights_info, title_of(predictor.engine))
-        self._heatmaps = heatmaps
+        self._drawings, self._heatmaps = drawings, heatmaps
         self._result_format = result_format
         self._skip_unreadable, self._progress = skip_unreadable, progress
         self._one_hand, self._boxes = tracker_options.one_hand and boxes is None, boxes
 
     def write_images(self, jobs: Sequence[Job]) -> None:
-        """Write drawing and results of each image and, if asked for, its heatmaps."""
+        """Write the results of each image and, if asked for, its drawing and its heatmaps."""
         show = self._progress and len(jobs) > 1
         with contextlib.closing(
             overlapped_map(_read_images(jobs), self._predict, self._draw, self._write_image)
@@ -146,11 +125,13 @@ class InferenceRun:
             raise UserError(f"{source}: {error}") from None
 
     def _draw(self, image: _Image | Exception) -> _DrawnImage | Exception:
-        """Draw the hands of an image; an error in its place stays."""
+        """Draw the hands of an image, if asked for; an error in its place stays."""
         if isinstance(image, Exception):
             return image
         job, pixels, hands = image
-        drawing = draw_pose(pixels, hands[0]) if self._one_hand else _draw_hands(pixels, hands)
+        drawing = None
+        if self._drawings:
+            drawing = draw_pose(pixels, hands[0]) if self._one_hand else _draw_hands(pixels, hands)
         return _DrawnImage(job, (pixels.shape[1], pixels.shape[0]), hands, drawing)
 
     def _write_image(self, image: _DrawnImage | Exception) -> str | None:
@@ -160,8 +141,10 @@ class InferenceRun:
             return None
         job, size, hands, drawing = image
         source = str(job.source)
-        job.result.parent.mkdir(parents=True, exist_ok=True)
-        contents = {with_suffix(job.result, ".png"): marked_png(drawing, PROGRAM)}
+        job.make_folder(self._result_format, drawings=self._drawings, heatmaps=self._heatmaps)
+        contents = {}
+        if drawing is not None:
+            contents[with_suffix(job.result, ".png")] = marked_png(drawing, PROGRAM)
         if self._heatmaps:
             contents[with_suffix(job.result, ".h5")] = _heatmaps_file(hands[0])
         # An image's files come from one run: none is replaced before all are written.
@@ -185,8 +168,14 @@ class InferenceRun:
         return f"{count} of {len(NAMES)} keypoints{'' if count else ', no hand'}, {seconds:.2f} s"
 
     def _describe_files(self, job: Job) -> str:
-        """Return the first file of a job's results, and what the others' names add to its name."""
-        first, *others = job.result_paths(self._heatmaps, self._result_format)
+        """Return the first file of a job's results, and what the others' names add to its name.
+
+        Without any file of its own, as in COCO results without drawings, it is the job's source.
+        """
+        paths = job.result_paths(
+            self._result_format, drawings=self._drawings, heatmaps=self._heatmaps
+        )
+        first, *others = paths or [job.source]
         endings = [path.name.removeprefix(job.result.name) for path in others]
         return escape_unprintable(", ".join([str(first), *endings]))
 
@@ -198,14 +187,14 @@ class InferenceRun:
         _log.warning("skipped: %s", error)
 
     def write_videos(self, jobs: Sequence[Job]) -> None:
-        """Write RESULT.mp4 and RESULT.json of each video, complete or not at all."""
+        """Write the results of each video and, if asked for, its clip, all or none."""
         for job in jobs:
             try:
                 summary = write_video(
                     self._tracker_options,
-                    job.source,
-                    job.result,
+                    job,
                     progress=self._progress,
+                    drawings=self._drawings,
                     result_format=self._result_format,
                 )
                 tqdm.write(f"{self._describe_files(job)}: {summary}")
@@ -225,8 +214,7 @@ def _read_images(jobs: Sequence[Job]) -> Iterator[_Image | Exception]:
 def _draw_hands(image: np.ndarray, hands: Sequence[HandPose]) -> np.ndarray:
     """Draw mask and skeleton of the hands over an image, HxWx3 BGR uint8."""
     for hand in hands:
-        # A copy: the mask that drawing caches on it is freed with it.
-        image = draw_over(image, dataclasses.replace(hand))
+        image = hand.draw(image)
     return image
 
 

@@ -59,8 +59,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--input-size",
         type=input_side,
         metavar="PIXELS",
-        help="side of the input with which these weights are the most accurate "
-        "(default: that of the run, also with --mean-with)",
+        help="side of the input that the net is used with "
+        "(default: that of the run or else the variant's, also with --mean-with)",
     )
     add(
         "--boxes",
@@ -160,7 +160,7 @@ def make_metadata(
         path: Caffemodel, a snapshot of a run if it lies where runs have them.
         net: Name of the net in the caffemodel.
         data: What the weights were trained on; None for the set that the run names.
-        input_size: Side of the input in pixels; None for that of the run.
+        input_size: Side of the input in pixels; None for that of the run or else the variant's.
 
     Raises:
         UserError: The net is none of ours.
@@ -176,16 +176,14 @@ def make_metadata(
     iteration_matches = (re.search(r"_iter_(\d+)$", name) for name in names)
     iteration_match = next(filter(None, iteration_matches), None)
     settings = run_settings(path)
-    metadata = {
+    return {
         "variant": variant,
         "net": net_name,
         "iterations": int(iteration_match[1]) if iteration_match else None,
         "data": data or shorten_source(settings.get("source")),
         "date": datetime.date.fromtimestamp(path.stat().st_mtime).isoformat(),
+        "input_size": input_size or settings.get("input_size") or VARIANTS[variant].input_size,
     }
-    default_size = VARIANTS[variant].input_size
-    size = input_size or settings.get("input_size") or default_size
-    return metadata if size == default_size else {**metadata, "input_size": size}
 
 
 def shorten_source(source: str | None) -> str | None:

@@ -67,7 +67,7 @@ def stage_loss_blob(stage: int) -> str:
     return f"loss{stage}"
 
 
-# The background's map: 1 minus the sum of the joints' maps (section 3.1), or minus their maximum.
+# The background's map: 1 minus the sum (section 3.1) or minus the maximum of the keypoints' maps.
 BACKGROUND_SUM, BACKGROUND_MAX = "sum", "max"
 
 
@@ -163,7 +163,7 @@ MINI = replace(
     trunk_filler="msra",
     stage_filler="msra",
     stage_lr_mult=1.0,
-    background_bias=1.0,  # the heatmaps then start at the trivial answer: joints 0, background 1
+    background_bias=1.0,  # the heatmaps then start at the trivial answer: keypoints 0, background 1
     schedule=Schedule(type="Adam", base_lr=1e-3, step_size=10_000, max_iter=40_000, snapshot=1_000),
 )
 

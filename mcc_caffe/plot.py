@@ -4,7 +4,7 @@
     python -m mcc_caffe.plot runs/mini runs/other --out curves.png
 
 The three panels show the total loss, each stage's loss as a share of the trivial answer's, and the
-mask's loss. The trivial answer is 0 for all joints and 1 for the background. Where there are
+mask's loss. The trivial answer is 0 for all keypoints and 1 for the background. Where there are
 several runs, each has a colour, and each stage a kind of line.
 """
 
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from mcc_caffe.caffe_io.run_folder import LOG_FILE
 from mcc_caffe.core.commands import command_parser, run_command
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.figures import as_png, pyplot
+from mcc_caffe.core.figures import as_label, as_png, pyplot
 from mcc_caffe.core.files import write_atomically
 from mcc_caffe.core.images import is_png_of
 from mcc_caffe.core.output_checks import check_output
@@ -71,7 +71,7 @@ def draw_curves(logs: dict[pathlib.Path, list[LogLine]]) -> Figure:
     for number, (run_name, lines) in enumerate(runs):
         colour = f"C{number}"
         iterations = [line["iteration"] for line in lines]
-        label = f"{run_name} " if len(logs) > 1 else ""
+        label = f"{as_label(run_name)} " if len(logs) > 1 else ""
         losses = [line["loss"] for line in lines]
         total.semilogy(iterations, losses, color=colour, label=label or None)
         stage_names = dict.fromkeys(name for line in lines for name in line["ratio_to_trivial"])

@@ -22,15 +22,20 @@ from mcc_caffe.caffe_io.nets import find_deploy_net
 from mcc_caffe.caffe_io.weights import describe, file_shapes
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import file_stamp, require_file
-from mcc_caffe.core.geometry import apply, invert, pyramid_windows
+from mcc_caffe.core.geometry import pyramid_windows
+from mcc_caffe.core.hand import has_plausible_bones
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
-from mcc_caffe.core.heatmaps import decode_levels
-from mcc_caffe.core.keypoint_labels import as_real_numbers
+from mcc_caffe.core.images import check_image
+from mcc_caffe.core.keypoint_labels import (
+    LARGEST_SHARE,
+    are_shares,
+    as_real_numbers,
+    describe_shares,
+)
 from mcc_caffe.core.shipped_files import require_shipped
 from mcc_caffe.inference.engines import open_engine
-from mcc_caffe.inference.engines.base import Engine, is_shipped
+from mcc_caffe.inference.engines.base import Engine, is_shipped_net
 from mcc_caffe.inference.engines.timed import TimedNetwork
-from mcc_caffe.inference.hand_pose import Box as Box
 from mcc_caffe.inference.hand_pose import HandPose
 from mcc_caffe.inference.looks import LookAnswer, Looker, look_several_times
 from mcc_caffe.inference.presence import UNCALIBRATED, Calibration, find_present, read_calibration
@@ -159,7 +164,7 @@ class HandPredictor:
         self.engine = open_engine(self.prototxt, weights, gpu, engine, precision)
         self.weights_info = describe(weights)
         # A net of the user's own says the size of its input; ours take that of the weights.
-        known_size = self.weights_info.get("input_size") if is_shipped(self.prototxt) else None
+        known_size = self.weights_info.get("input_size") if is_shipped_net(self.prototxt) else None
         self.input_size: int = known_size or self.engine.input_size
         self.calibration = read_calibration(self.weights_info)
 
@@ -230,6 +235,10 @@ class HandPredictor:
         Args:
             image: HxWx3 uint8 BGR of any size.
 
+        Returns:
+            The likeliest pose of a hand, even of an image without a hand: `hand_present` says
+            whether the image shows one. By default a search follows where looks show none.
+
         Raises:
             UserError: The array is no such image, an option was changed to a wrong value, the net's
                 heatmaps are not finite, or the weights file was changed before the first search.
@@ -270,10 +279,10 @@ class HandPredictor:
             boxes: (N, 4) of x, y, width, height in pixels, each around one hand; None to search the
                 image.
             max_hands: The most hands to search for; None for no limit.
-            score_threshold: The least sum of a hand's `score` and the box head's votes for it (-4
-                to 4) with which a search keeps the hand. A kept hand's `score` may be lower: to
-                filter by confidence, test `score`. Without a box head `score` alone has to reach
-                it.
+            score_threshold: The least sum of a hand's `score` and the box head's votes for it
+                (-1.2 to 4) with which a search keeps the hand. A kept hand's `score` may be lower:
+                to filter by confidence, test `score`. Without a box head `score` alone has to
+                reach it.
 
         Returns:
             The hands, each with `score`, `box`, `keypoints` and `mask`. A search returns the most
@@ -284,9 +293,10 @@ class HandPredictor:
 
         Raises:
             UserError: The array is no image, a box has no finite width and height above 0 or lies
-                outside of the image, `max_hands` is below 1, `score_threshold` is no finite number,
-                the net has no pose stage, an option was changed to a wrong value, the net's
-                heatmaps are not finite, or the weights file was changed before the first search.
+                outside of the image, all boxes are shares of the image's sides instead of pixels,
+                `max_hands` is below 1, `score_threshold` is no finite number, the net has no pose
+                stage, an option was changed to a wrong value, the net's heatmaps are not finite, or
+                the weights file was changed before the first search.
         """
         check_image(image)
         check_finite("score_threshold", score_threshold)
@@ -355,9 +365,9 @@ class HandPredictor:
         network = self.open_network()
         looker = Looker(image, self.input_size, network)
         answer = look_several_times(looker, looks)
-        shows_hand = answer.score >= self.calibration.least_score(looks)
+        shows_hand = self._look_shows_hand(answer, looks)
         if not shows_hand and searches_after_looks(self.levels, self.looks, self.calibration):
-            # The hand may be too small for looks at the whole image.
+            # The hand may be too small for looks at the whole image, or there may be several.
             hands = self.search(looker, network, max_hands=1)
             if hands:
                 timings = network.timings()
@@ -374,13 +384,10 @@ class HandPredictor:
         windows = pyramid_windows(width, height, rng, self.most_levels)
         pyramid = Pyramid(image, windows, self.input_size)
         level_count = len(windows)
-        inputs = np.empty((level_count, 3, pyramid.size, pyramid.size), np.float32)
-        for level, network_input in enumerate(inputs):
-            pyramid.network_input(level, out=network_input)
-        level_masks, level_heatmaps, _ = network(inputs)
+        level_masks, level_heatmaps, _ = network(pyramid.inputs())
         keypoints, present, shows_hand = None, None, None
         if level_heatmaps is not None:
-            keypoints = best_keypoints(level_heatmaps, pyramid)
+            keypoints = pyramid.decode(level_heatmaps)
             shows_hand = self._levels_show_hand(keypoints, level_masks, level_count)
             present = find_present(keypoints, self.threshold, shows_hand=shows_hand)
         masks: tuple[MaskCells, ...] = ()
@@ -403,12 +410,26 @@ class HandPredictor:
         self, keypoints: np.ndarray, level_masks: np.ndarray | None, level_count: int
     ) -> bool:
         """Tell whether the levels of a pyramid show a hand."""
-        least = self.calibration.least_pyramid_score(level_count)
-        shows_hand = bool(keypoints[:, 2].mean() >= least)
+        least_score = self.calibration.least_pyramid_score(level_count)
+        shows_hand = self._is_hand(keypoints, least_score)
         if level_count > 1 and level_masks is not None:
             # A small hand has a mask only in the levels that show it larger.
             shows_hand &= bool(level_masks.max() >= self.calibration.pyramid_mask)
         return shows_hand
+
+    def _look_shows_hand(self, answer: LookAnswer, looks: int) -> bool:
+        """Tell whether the (joined) answer of so many looks shows a hand."""
+        return self._is_hand(answer.keypoints, self.calibration.least_score(looks))
+
+    def _is_hand(self, keypoints: np.ndarray, least_score: float) -> bool:
+        """Tell by score and bones whether an answer is a hand.
+
+        Looks at two hands, and levels of a pyramid, may give fingers of both as one hand, with a
+        high score. Weights without a calibration never say that there is no hand.
+        """
+        return self.calibration == UNCALIBRATED or bool(
+            keypoints[:, 2].mean() >= least_score and has_plausible_bones(keypoints)
+        )
 
     def make_pose(
         self,
@@ -429,7 +450,7 @@ class HandPredictor:
             looks: How many looks it is the answer of, 1, 2 or 4; None where it is known to be a
                 hand, as after a search or in a box of the user's.
         """
-        shows_hand = looks is None or answer.score >= self.calibration.least_score(looks)
+        shows_hand = looks is None or self._look_shows_hand(answer, looks)
         return HandPose(
             keypoints=answer.keypoints,
             present=find_present(answer.keypoints, self.threshold, shows_hand=shows_hand),
@@ -439,7 +460,7 @@ class HandPredictor:
             masks=answer.masks,
             level_heatmaps=answer.heatmaps[None],
             image_to_input=answer.image_to_input[None],
-            timings=dict(timings),  # the caller may note more in it
+            timings=dict(timings),  # each hand's own: users may add to it
             detected_box=answer.box,
             looks=looks,
             shows_hand=shows_hand,
@@ -485,19 +506,6 @@ def _is_integer(value: object, *, least: int) -> bool:
     return isinstance(value, numbers.Integral) and not is_bool and int(value) >= least
 
 
-def check_image(image: np.ndarray) -> None:
-    """Raise a UserError where the array is no image."""
-    if not isinstance(image, np.ndarray):
-        raise UserError(
-            f"the image is {type(image).__name__}, no array: HxWx3 uint8 BGR is needed "
-            "(cv2.imread gives None for a file that it cannot read)"
-        )
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(
-            f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed"
-        )
-
-
 def check_finite(name: str, number: float) -> None:
     """Raise a UserError where an argument is no finite number."""
     is_bool = isinstance(number, bool)  # a Real, too
@@ -526,6 +534,9 @@ def check_boxes(
                 f"box with a width and height above 0 and below {_LARGEST_BOX:g} that overlaps the "
                 f"image of {width} x {height} pixels is needed"
             )
+    boxes_ltrb = np.column_stack([array[:, :2], array[:, :2] + array[:, 2:]])
+    if len(boxes_ltrb) and are_shares(boxes_ltrb, LARGEST_SHARE):
+        raise UserError(describe_shares("all corners of the boxes", LARGEST_SHARE))
     return array
 
 
@@ -534,23 +545,3 @@ def _check_kinds(values: np.ndarray | Sequence[Sequence[float]]) -> None:
     kinds = {np.asarray(value).dtype.kind for value in np.asarray(values, object).flat}
     if (kinds | {np.asarray(values).dtype.kind}) & set("bSUmM"):
         raise ValueError("truth values, text, dates or times")
-
-
-def best_keypoints(level_heatmaps: np.ndarray, pyramid: Pyramid) -> np.ndarray:
-    """Decode the keypoints, each from the level that is most confident of it.
-
-    The maximum over the levels' maps (section 3.3) peaks where the most confident level's map does.
-    Therefore each level is decoded at its own resolution, and only the winners are mapped back.
-    The empty part of the letterbox is left out.
-
-    Args:
-        level_heatmaps: (L, 22, S, S) of the pyramid's L levels.
-        pyramid: The pyramid of the image.
-
-    Returns:
-        (21, 3) float64 of x, y in image pixels and confidence.
-    """
-    keypoints, levels = decode_levels(level_heatmaps, pyramid.contents())
-    for keypoint, level in zip(keypoints, levels):
-        keypoint[:2] = apply(invert(pyramid.image_to_input[level]), keypoint[:2])
-    return keypoints

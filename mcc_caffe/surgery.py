@@ -13,9 +13,9 @@ first layers. Stage t of [9] sees the 22 heatmaps of the stage before it and the
   there. Given the same heatmaps, our stages answer as [9]'s do, until training makes use of the
   mask.
 - Stage 2 of our network has no heatmaps before it. It takes the weights of the 128 channels. Its
-  bias takes in what [9]'s layer adds where no joint is near: there the background's heatmap is 1
-  and those of the joints are 0. Along the border of the image, where the kernel reaches beyond the
-  heatmaps, [9] adds less.
+  bias takes in what [9]'s layer adds where no keypoint is near: there the background's heatmap is
+  1 and those of the keypoints are 0. Along the border of the image, where the kernel reaches beyond
+  the heatmaps, [9] adds less.
 
 The first stage of [9], conv6_1_CPM and conv6_2_CPM, is left out. Our mask head has the name
 conv6_2_CPM; it is initialised at random, and so the masks mean nothing before training.
@@ -140,10 +140,10 @@ def insert_mask_channels(kernel: np.ndarray, index: int) -> np.ndarray:
 def transplant_first(layer: Layer) -> Layer:
     """Turn [9]'s first layer of stage 2, on [heatmaps, F], into ours, which sees [mask, F].
 
-    The bias takes in the answer "no joint anywhere": background 1, joints 0.
+    The bias takes in the answer "no keypoint anywhere": background 1, keypoints 0.
     """
-    no_joint = layer.kernel[:, BACKGROUND_INDEX].sum(axis=(1, 2))
-    return Layer(insert_mask_channels(layer.kernel[:, HEATMAP_COUNT:], 0), layer.bias + no_joint)
+    no_keypoint = layer.kernel[:, BACKGROUND_INDEX].sum(axis=(1, 2))
+    return Layer(insert_mask_channels(layer.kernel[:, HEATMAP_COUNT:], 0), layer.bias + no_keypoint)
 
 
 def transplant_later(layer: Layer) -> Layer:
@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         net.save(str(partial))
     print(f"{options.out}: {len(expected)} layers of {options.openpose}")
     _log.info("with zeros for the mask: %s", ", ".join((FIRST, *LATER)))
-    _log.info('without heatmaps before it, "no joint anywhere" in its bias: %s', FIRST)
+    _log.info('without heatmaps before it, "no keypoint anywhere" in its bias: %s', FIRST)
     _log.info("left to training, at its random start: %s", MASK_SCORES_BLOB)
     _log.info("left out: %s", ", ".join(name for name in layers if name not in expected) or "none")
 

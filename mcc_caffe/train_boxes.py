@@ -40,11 +40,11 @@ from mcc_caffe.core.commands import (
     run_command,
     seed_number,
 )
-from mcc_caffe.core.errors import UserError, shorten_list
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import write_atomically
-from mcc_caffe.core.hand_boxes import BOX_BATCH_SIZE, BOXES_BLOB, covered_share
+from mcc_caffe.core.hand_boxes import BOX_BATCH_SIZE, BOXES_BLOB
 from mcc_caffe.core.output_checks import check_output
-from mcc_caffe.inference.scene_files import Scene, read_scenes
+from mcc_caffe.inference.scene_files import Scene, drop_boxes_without_pixels, read_scenes
 from mcc_caffe.training.box_head import EPOCHS, HeadTraining, run_round
 from mcc_caffe.training.box_samples import LabelledImage
 
@@ -84,30 +84,20 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read_images(scenes: Sequence[Scene]) -> list[LabelledImage]:
-    """Read the images of scenes.
-
-    A box without a pixel of its image teaches nothing: a warning counts those passed over.
+    """Read the images of scenes, without the boxes that have no pixel of their image.
 
     Raises:
         UserError: An image cannot be read, or has another size than its file says.
     """
-    images, passed_over = [], []
-    for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False):
-        image = scene.read_upright_image()
-        height, width = image.shape[:2]
-        image_ltrb = np.array([0, 0, width, height])
-        shows_pixels = covered_share(scene.boxes_ltrb, image_ltrb) > 0
-        images.append(LabelledImage(image, scene.boxes_ltrb[shows_pixels], scene.crowds_ltrb))
-        passed_over += [
-            f"{box.tolist()} of {scene.path}" for box in scene.boxes_xywh()[~shows_pixels]
-        ]
-    if passed_over:
-        _log.warning(
-            "%d boxes have a side of 0 or lie outside of their images and are passed over: %s",
-            len(passed_over),
-            shorten_list(passed_over),
-        )
-    return images
+    images = [
+        scene.read_upright_image()
+        for scene in progress_bar(scenes, desc="reading", unit="img", delay=2, leave=False)
+    ]
+    sizes = [(image.shape[1], image.shape[0]) for image in images]
+    return [
+        LabelledImage(image, scene.boxes_ltrb, scene.crowds_ltrb)
+        for image, scene in zip(images, drop_boxes_without_pixels(scenes, sizes))
+    ]
 
 
 def _train_head(
@@ -164,6 +154,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = parse_arguments(argv)
     require_caffe("training")
+    if options.gpu is not None:
+        require_gpus([options.gpu])
+        select_device(options.gpu)
     if options.samples % BOX_BATCH_SIZE:
         raise UserError(f"--samples {options.samples}: give a multiple of {BOX_BATCH_SIZE}")
     weights = packed_weights.require_packed(options.weights or default_weights(options.variant))
@@ -177,11 +170,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     images = read_images(scenes)
     if not any(len(image.boxes) for image in images):
-        raise UserError(f"{', '.join(map(str, options.scenes))}: no image has a box in it")
+        paths = ", ".join(map(str, options.scenes))
+        raise UserError(f"{paths}: no image has a box in it: give others")
     target.parent.mkdir(parents=True, exist_ok=True)
-    if options.gpu is not None:
-        require_gpus([options.gpu])
-        select_device(options.gpu)
     _train_head(options, weights, stored, images, target)
     print(f"{target}: {len(images)} images, {options.rounds * options.samples} samples")
 

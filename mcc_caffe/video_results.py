@@ -1,11 +1,10 @@
 """Follows the hands of a video or camera for `mcc_caffe.infer`, and draws and writes them."""
 
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -18,6 +17,7 @@ from mcc_caffe.core.files import atomic_write, write_atomically
 from mcc_caffe.hand_tracker import HandTracker, TrackedHand
 from mcc_caffe.inference.engines.base import title_of
 from mcc_caffe.inference.formats.base import ImageRecord, ResultFormat
+from mcc_caffe.inference.jobs import Job
 from mcc_caffe.inference.overlapped_map import overlapped_map
 from mcc_caffe.inference.pose_reports import hand_records
 from mcc_caffe.inference.reports import PROGRAM, PYRAMID, SEVERAL_LOOKS, SINGLE_PASS, TRACKING
@@ -79,19 +79,19 @@ class TrackerOptions:
 
 def write_video(
     options: TrackerOptions,
-    source: Path,
-    result: Path,
+    job: Job,
     *,
     progress: bool,
+    drawings: bool = True,
     result_format: ResultFormat | None = None,
 ) -> str:
-    """Write RESULT.mp4 and RESULT.json of a video, both complete or neither.
+    """Write RESULT.json of a video and, if asked for, RESULT.mp4: all or none.
 
     Args:
         options: How its hands are found.
-        source: The video.
-        result: Path of the results without suffix.
+        job: The video, and RESULT, the path of its results without suffix.
         progress: Whether to show the progress.
+        drawings: Whether to write RESULT.mp4.
         result_format: The format that takes the place of RESULT.json; None for our JSON.
 
     Returns:
@@ -99,27 +99,34 @@ def write_video(
 
     Raises:
         UnreadableError: The file has no frame that can be decoded, or its frames are too large for
-            a clip.
+            the clip.
     """
     # Here, as PyAV imports slowly:
     from mcc_caffe.inference.video_reading import VideoFile
     from mcc_caffe.inference.video_writing import check_clip_size, video_encoder
 
-    video, start, tracker = VideoFile(source), time.perf_counter(), options.open_tracker()
-    check_clip_size(video)
-    clip = with_suffix(result, ".mp4")
-    clip.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(clip) as (_, file):
-        with video_encoder(clip, file, video.fps, video.size, seconds=video.seconds) as add_frame:
+    video, start, tracker = VideoFile(job.source), time.perf_counter(), options.open_tracker()
+    if drawings:
+        check_clip_size(video)
+    job.make_folder(result_format, drawings=drawings, heatmaps=False)
+    clip = with_suffix(job.result, ".mp4")
+    with atomic_write(clip) if drawings else nullcontext((None, None)) as (_, file):
+        with (
+            video_encoder(clip, file, video.fps, video.size, seconds=video.seconds)
+            if file
+            else nullcontext()
+        ) as add_frame:
             frames = _FollowedFrames(video, tracker, add_frame, result_format)
             frame_lines = frames.describe(progress=progress)
         seconds = time.perf_counter() - start
         # The clip is complete: where this fails, the clip before it stays, too.
         if result_format:
-            result_format.write_video(result, frame_lines)
+            result_format.write_video(job.result, frame_lines)
         else:
             video_report = _video_report(options, tracker, video, seconds)
-            write_atomically(with_suffix(result, ".json"), video_json(video_report, frame_lines))
+            write_atomically(
+                with_suffix(job.result, ".json"), video_json(video_report, frame_lines)
+            )
     missing = ""
     if len(frame_lines) + video.empty_count < video.announced:
         missing = f" of the {video.announced} that the file announces"
@@ -162,7 +169,7 @@ def _video_report(
 
 
 class _FollowedFrames:
-    """Follows the hands through the frames of a video, draws each frame and describes it.
+    """Follows the hands through the frames of a video, describes each frame and may draw it.
 
     Attributes:
         damaged_count: The number of damaged frames so far.
@@ -172,7 +179,7 @@ class _FollowedFrames:
         self,
         video: "VideoFile",
         tracker: HandTracker,
-        add_frame: Callable[[np.ndarray, float], None],
+        add_frame: Callable[[np.ndarray, float], None] | None,
         result_format: ResultFormat | None,
     ):
         """Begin with the first frame.
@@ -180,7 +187,8 @@ class _FollowedFrames:
         Args:
             video: The video.
             tracker: Follows its hands.
-            add_frame: Takes each drawn frame, HxWx3 uint8 BGR, and the second at which it is shown.
+            add_frame: Takes each drawn frame, HxWx3 uint8 BGR, and the second at which it is shown;
+                None to draw none.
             result_format: Describes each frame; None for our JSON.
         """
         self.damaged_count = 0
@@ -191,7 +199,7 @@ class _FollowedFrames:
         self._last_pixels = np.full((*video.size[::-1], 3), GREY, np.uint8)
 
     def describe(self, *, progress: bool) -> list[str]:
-        """Draw all frames, and return the description of each.
+        """Return the description of each frame, and draw all if asked for.
 
         The next frame is passed through the net while the one before it is drawn.
 
@@ -199,7 +207,7 @@ class _FollowedFrames:
             progress: Whether to show the progress.
         """
         video = self._video
-        with contextlib.closing(overlapped_map(video.frames(), self._follow, self._write)) as lines:
+        with closing(overlapped_map(video.frames(), self._follow, self._write)) as lines:
             return list(
                 progress_bar(
                     lines,
@@ -220,10 +228,10 @@ class _FollowedFrames:
         number = next(self._numbers)
         if frame.pixels is None:
             self.damaged_count += 1
-            self._add_frame(self._last_pixels, frame.time)
         else:
             self._last_pixels = frame.pixels
-            self._add_frame(draw_hands(frame.pixels, hands), frame.time)
+        if self._add_frame:
+            self._add_frame(draw_hands(self._last_pixels, hands), frame.time)
         poses = [(hand.id, hand.pose) for hand in hands]
         if self._format:
             records = hand_records(poses, one_hand=self._tracker.one_hand)
@@ -249,6 +257,7 @@ def draw_hands(image: np.ndarray, hands: Sequence[TrackedHand]) -> np.ndarray:
     """
     drawn = image
     for hand in hands:
+        # Not HandPose.draw: the mask stays cached for the frame's mask_box.
         drawn = draw_over(drawn, hand.pose)
     for hand in hands:
         if hand.id is not None and hand.pose.box is not None:

@@ -8,11 +8,12 @@ import pytest
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_runner import count_passes
 from mcc_caffe.hand_tracker import HandTracker
-from mcc_caffe.inference.presence import Calibration
+from mcc_caffe.inference import tracking
+from mcc_caffe.inference.presence import UNCALIBRATED, Calibration
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
-from tests.support.rendered import render_hand
+from tests.support.rendered import render_hand, two_hands_side_by_side
 
 FPS, FRAMES = 25, 4
 GREY = np.full((360, 480, 3), 128, np.uint8)
@@ -122,6 +123,46 @@ def test_one_hand_is_followed_and_without_one_the_single_pass_counts(clip, predi
     for n in range(4):
         tracker.follow(grey, 0.5 * n + 0.16)
     assert tracker.follow(image, 9)[0].id == 2
+
+
+def test_of_two_hands_side_by_side_one_is_followed(predictor):
+    """A pass over all of the frame sees fingers of both in one answer."""
+    image, width = two_hands_side_by_side()
+    mixed = predictor.predict(image)
+    assert 2 <= (mixed.keypoints[:, 0] < width).sum() <= 19 and mixed.score > SCORE_THRESHOLD
+    tracker = HandTracker(predictor, one_hand=True)
+    for time in (0, 0.04):
+        (hand,) = tracker.follow(image, time)
+        assert hand.id == 1 and hand.pose.hand_present
+        assert len(set(hand.raw_keypoints[:, 0] > width)) == 1
+
+
+def test_two_hands_are_not_searched_with_weights_without_minimum_scores():
+    predictor = HandPredictor(looks=1)
+    predictor.calibration = UNCALIBRATED
+    engine, boxes_engine = count_passes(predictor)
+    (hand,) = HandTracker(predictor, one_hand=True).follow(two_hands_side_by_side()[0], 0)
+    assert hand.id is None and hand.pose.hand_present
+    assert (engine.passes, boxes_engine.passes) == (1, 0)
+
+
+def test_two_hands_are_not_searched_where_one_is_followed(monkeypatch):
+    """Every third frame, here, has a pass over all of it, which looks for a better hand."""
+    monkeypatch.setattr(tracking, "SEARCH_INTERVAL", 3)
+    predictor = HandPredictor(looks=1)
+    engine, boxes_engine = count_passes(predictor)
+    image, width = two_hands_side_by_side()
+    single = image.copy()
+    single[:, :width] = 128
+    tracker = HandTracker(predictor, one_hand=True)
+    (first,) = tracker.follow(single, 0)
+    has_searched = []
+    for n in range(1, 5):
+        before = engine.passes
+        (hand,) = tracker.follow(image, n / FPS)
+        assert hand.id == first.id == 1 and engine.passes - before < 2
+        has_searched.append(engine.passes - before > 1)
+    assert has_searched == [False, False, True, False] and boxes_engine.passes == 0
 
 
 def test_every_frame_may_be_looked_at_as_before(clip, predictor):

@@ -4,11 +4,10 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 
 import pytest
 
-from tests.support.commands import ROOT
+from tests.support.commands import ROOT, run_program
 
 # Stands for .venv/bin/python: it writes the words that a command gets, each with a NUL behind it.
 RECORDER = "#!/bin/sh\nprintf '%s\\0' \"$@\" -- >> words.txt\n"
@@ -54,9 +53,7 @@ def commands(folder, *arguments):
         for name, value in os.environ.items()
         if "MAKE" not in name and name not in VARIABLES
     }
-    done = subprocess.run(
-        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    done = run_program("make", *arguments, cwd=folder, env=environment)
     return done, [words for words in recorded(folder) if words[0] != "caffe_build"]
 
 

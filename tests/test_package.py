@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mcc_caffe
-from tests.support.commands import ROOT, refusal, run_code
+from tests.support.commands import ROOT, refusal, run, run_code, run_program
 from tests.support.packages import build_wheel
 
 PACKAGES = ("mcc_caffe", "data_tools", "caffe_build")
@@ -18,7 +18,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 FOLDERS = (*PACKAGES, "prototxt", "solver", "benchmarks", "tests", "docs")
 # A file or folder of the checkout in backticks, without placeholders such as NAME or {a,b}.
 NAMED_PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[a-z0-9_./-]*)`")
-LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+# The path and the anchor of a link to a file or to a heading of the document itself.
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,7 @@ def site(packages, tmp_path_factory) -> Path:
 def run_installed(site: Path, code: str) -> subprocess.CompletedProcess:
     """Run code that imports from `site`, without the checkout on its path."""
     code = f"import sys; sys.path.insert(0, {str(site)!r}); {code}"
-    return subprocess.run(
-        [sys.executable, "-I", "-c", code], cwd="/", capture_output=True, text=True
-    )
+    return run_program(sys.executable, "-I", "-c", code, cwd="/")
 
 
 def test_the_wheel_holds_what_it_uses_and_nothing_else(site):
@@ -73,11 +72,7 @@ def test_the_sdist_builds_the_same_wheel(packages, tmp_path):
 
 
 def test_metadata_and_readme_are_fit_for_an_index(packages, site):
-    process = subprocess.run(
-        [sys.executable, "-m", "twine", "check", "--strict", packages.wheel, packages.sdist],
-        capture_output=True,
-        text=True,
-    )
+    process = run("twine", "check", "--strict", packages.wheel, packages.sdist)
     assert process.returncode == 0 and process.stdout.count("PASSED") == 2, process.stdout
     (licence,) = site.glob("*.dist-info/licenses/*")
     assert licence.read_bytes() == (ROOT / "LICENSE").read_bytes()
@@ -148,13 +143,21 @@ def test_the_version_is_the_same_everywhere(site):
     assert f"\nversion: {mcc_caffe.__version__}\n" in citation
 
 
+def anchors_of(document: Path) -> set[str]:
+    """Return the anchors that a web page of the document has for its headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_a_document_names_and_links_only_what_is_there(document):
     text = document.read_text()
     for path in NAMED_PATH.findall(text):
         assert (ROOT / path).exists(), f"{document.name} names {path}"
-    for path in LINK.findall(text):
-        assert (document.parent / path).exists(), f"{document.name} links to {path}"
+    for path, anchor in LINK.findall(text):
+        target = document.parent / path if path else document
+        assert target.exists(), f"{document.name} links to {path}"
+        assert not anchor or anchor in anchors_of(target), f"{document.name}: {path}#{anchor}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

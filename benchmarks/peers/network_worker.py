@@ -3,9 +3,9 @@
     python -m benchmarks.peers.network_worker ENGINE FOLDER BATCH LEAST SECONDS
 
 FOLDER is as `benchmarks.network.prepare` leaves it. Prints JSON: "version"; "difference" of the
-outputs from Caffe's; "median", "p10", "p90" and "runs" of the seconds a batch; and "peak_mib" of
-this process. At least LEAST passes are timed, and more until SECONDS have passed. Every engine may
-use all cores.
+outputs from Caffe's; the seconds a batch as `timing.spread` has them; and "peak_mib" of this
+process. At least LEAST passes are timed, and more until SECONDS have passed. Every engine may use
+all cores.
 """
 
 import json

@@ -56,9 +56,10 @@ def main(
     layers = json.loads((folder / "layers.json").read_text())
     net = Net(layers, {name: tensor.shape[1] for name, tensor in batch.items()})
     net.load(np.load(folder / "weights.npz"))
+    net = net.to(memory_format=memory_format)
+    batch["data"] = batch["data"].contiguous(memory_format=memory_format)
     loss = json.loads((folder / "loss.json").read_text())
     facts = differences(net, batch, loss, np.load(folder / "gradients.npz"))
-    net = net.to(memory_format=memory_format)
     optimizer = make_optimizer(net, json.loads((folder / "solver.json").read_text()))
     batch = random_batch(
         {name: (int(samples), *tensor.shape[1:]) for name, tensor in batch.items()}

@@ -35,7 +35,7 @@ def _trained_weights(variant: str) -> Path:
     return weights[0]
 
 
-def is_shipped(weights: str | Path) -> bool:
+def are_shipped_weights(weights: str | Path) -> bool:
     """Tell whether a weights file is one that comes with the package."""
     shipped = [path for path in map(shipped_weights, VARIANTS) if path]
     return any(path.samefile(weights) for path in shipped)

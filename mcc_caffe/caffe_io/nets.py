@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mcc_caffe.caffe_io.default_weights import is_shipped
+from mcc_caffe.caffe_io.default_weights import are_shipped_weights
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.weights import file_shapes
 from mcc_caffe.core.errors import UserError
@@ -35,7 +35,7 @@ def find_deploy_net(weights: Path, variant: str, without: str | None = None) -> 
     if without:
         ablation = ABLATION_OF_STAGE[without]
         return require_shipped(f"prototxt/{variant}/deploy{file_suffix(ablation)}.prototxt")
-    if is_shipped(require_file(weights, "weights file")):  # these are of the full net
+    if are_shipped_weights(require_file(weights, "weights file")):  # these are of the full net
         return require_shipped(f"prototxt/{variant}/deploy.prototxt")
     shapes = file_shapes(weights)
     nets = [

@@ -7,11 +7,12 @@ the net, and `metadata`, a JSON text:
      "date": "2026-11-30", "input_size": 160, "calibration": {"single": 0.32, "two": 0.32,
      "four": 0.48, "pyramid": 0.46, "pyramid_mask": 0.7}}
 
-`iterations` and `data` are null where they are not known. `input_size`, pixels, is there where
-hands are found better with another input than the variant's; the net is convolutional.
-`calibration` is there in the shipped weights: the scores from which an image shows a hand
-(`mcc_caffe.inference.presence`). No command makes it. `mcc_caffe.pack` and `mcc_caffe.train_boxes`
-write such files; only the second keeps a calibration.
+`iterations` and `data` are null where they are not known. `input_size` is the side in pixels of the
+input that the net is used with, by default that of its training. Where a file lacks it, the
+variant's is used. The net is convolutional and takes any multiple of 8. `calibration` is there in
+the shipped weights: the scores from which an image shows a hand (`mcc_caffe.inference.presence`).
+No command makes it. `mcc_caffe.pack` and `mcc_caffe.train_boxes` write such files; only the second
+keeps a calibration.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
 `caffe_pb2` is read from the installed pycaffe, whose C++ part is left alone. Loader processes and
 data tools need `Datum` only; importing all of pycaffe would cost each of them seconds, and a GPU
-build would load CUDA. Where there is no pycaffe, `own_messages` stands in: it has all that using a
-net needs.
+build would load CUDA. Where there is no pycaffe, or a broken one, `own_messages` stands in: it has
+all that using a net needs.
 """
 
 import functools
@@ -31,18 +31,17 @@ class _OwnMessages(SimpleNamespace):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if caffe_folder():
+            import_caffe()  # raises, and says what is wrong with this Caffe
         raise UserError(
             f"only Caffe knows its message {name}, and Caffe was not found: {HOW_TO_GET_CAFFE}"
         )
 
 
 def messages() -> Any:
-    """Return the module `caffe_pb2` or, where there is no Caffe, what has some of its classes.
+    """Return the module `caffe_pb2` or, without a working Caffe, what has some of its classes.
 
     A class that is missing then raises a UserError.
-
-    Raises:
-        UserError: There is a Caffe, but it lacks `caffe_pb2`.
     """
     with _LOADING:
         return _messages()
@@ -53,18 +52,16 @@ def _messages() -> Any:
     if _NAME in sys.modules:
         return sys.modules[_NAME]
     folder = caffe_folder()
-    if folder is None:
+    path = folder / "proto" / "caffe_pb2.py" if folder else None
+    if path is None or not path.is_file():
         return _OwnMessages(**message_classes())
-    path = folder / "proto" / "caffe_pb2.py"
-    if not path.is_file():
-        import_caffe()  # says so where this is another module of the name, or broken
-        raise UserError(
-            f"{path} is missing: this Caffe was built without its Python part, run `make caffe`"
-        )
     spec = importlib.util.spec_from_file_location(_NAME, path)
     assert spec is not None and spec.loader is not None  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception:  # whatever protobuf raises at a file that another version of it wrote
+        return _OwnMessages(**message_classes())
     # A later `import caffe` takes it too: protobuf admits a file but once.
     sys.modules[_NAME] = module
     return module
@@ -106,8 +103,8 @@ def read_text(name: str, path: str | Path) -> Any:
         reason = " ".join(str(error).split())
         if isinstance(messages(), _OwnMessages):
             raise UserError(
-                f"{path} is no {name} prototxt, or one that needs Caffe, which was not found "
-                f"({reason}): give another file; {HOW_TO_GET_CAFFE}"
+                f"{path} is no {name} prototxt, or one that needs a working Caffe, which was not "
+                f"found ({reason}): give another file; {HOW_TO_GET_CAFFE}"
             ) from None
         raise UserError(
             f"{path} is not a {name} prototxt: {reason}; mend that line or give another file"

@@ -89,7 +89,7 @@ def import_caffe() -> ModuleType:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import caffe  # slow, and the variables that it reads must be set before
-    except Exception as error:  # another module of the name may raise anything
+    except (Exception, SystemExit) as error:  # another module of the name may raise anything
         raise UserError(
             f"caffe cannot be imported ({error}) from {caffe_folder()}: run `make caffe`; "
             "`python -m mcc_caffe.doctor` says more"

@@ -3,7 +3,8 @@
     python -m mcc_caffe.caffe_io.trial_build solver SOLVER.prototxt
     python -m mcc_caffe.caffe_io.trial_build deploy NET.prototxt
 
-The process ends without a word where Caffe takes the net, else with one that says why.
+The process is silent and ends with 0 where Caffe takes the net. Otherwise it, or Caffe as it
+aborts, says why on stderr.
 """
 
 import os

@@ -117,10 +117,10 @@ def draw_heatmaps(
     Returns:
         A new image.
     """
-    joints = heatmaps[:KEYPOINT_COUNT]
+    keypoint_maps = heatmaps[:KEYPOINT_COUNT]
     palette = np.array([keypoint_colour(k) for k in range(KEYPOINT_COUNT)], np.float32)
-    colours = palette[joints.argmax(axis=0)]
-    heat_and_colour = np.dstack([joints.max(axis=0).clip(0, 1), 0.5 * colours + 127])
+    colours = palette[keypoint_maps.argmax(axis=0)]
+    heat_and_colour = np.dstack([keypoint_maps.max(axis=0).clip(0, 1), 0.5 * colours + 127])
     drawn = cv2.warpAffine(
         heat_and_colour,
         frame_to_image,
@@ -165,14 +165,18 @@ def draw_pose(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
 def draw_over(image: np.ndarray, pose: DrawablePose) -> np.ndarray:
     """Draw mask and skeleton over an image, at its own size; no mask without a keypoint.
 
+    Of a net without pose stages there is the mask alone.
+
     Args:
         image: HxWx3 BGR uint8.
-        pose: The HandPose of the image, with keypoints.
+        pose: The HandPose of the image.
 
     Returns:
         A new image.
     """
-    assert pose.keypoints is not None and pose.present is not None
+    if pose.keypoints is None or pose.present is None:
+        assert pose.mask is not None  # every net has a mask head or pose stages
+        return draw_mask(image, pose.mask)
     mask = pose.mask if pose.present.any() else None
     drawn = image if mask is None else draw_mask(image, mask)
     return draw_skeleton(drawn, pose.keypoints, pose.present)

@@ -1,4 +1,4 @@
-"""Matplotlib's pyplot without a display, and a figure as the bytes of a PNG."""
+"""Matplotlib's pyplot without a display, names as labels, and a figure as the bytes of a PNG."""
 
 import io
 from typing import TYPE_CHECKING
@@ -11,7 +11,17 @@ from matplotlib import pyplot  # noqa: E402  (the backend comes first)
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["as_png", "pyplot"]
+__all__ = ["as_label", "as_png", "pyplot"]
+
+
+def as_label(name: str) -> str:
+    """Return a label by which Matplotlib shows a name as it is.
+
+    Otherwise it takes what stands between two "$" for mathematics, and leaves a label that begins
+    with "_" out of the legend.
+    """
+    label = name.replace("$", r"\$")
+    return f" {label}" if label.startswith("_") else label
 
 
 def as_png(figure: "Figure", dpi: int = 110, program: str | None = None) -> bytes:

@@ -19,6 +19,7 @@ from mcc_caffe.core.output_checks import check_target
 # The labelling page's folder in a folder of photographs, and the one in it that holds the labels.
 LABELS_FOLDER, LABELS_STATE = "mcc-labels", "state"
 _PARTIAL_START, PARTIAL_END = ".mcc-", ".partial"  # of the names of temporary files
+_DIGEST_CHUNK_BYTES = 2**20  # so that a large file takes little memory
 _STALE_SECONDS = 60  # an unlocked temporary file that has been there longer belongs to no process
 
 
@@ -41,7 +42,11 @@ def require_file(path: str | Path, kind: str) -> Path:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits; OSError where it cannot be read."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_DIGEST_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def starts_with(path: str | Path, start: bytes) -> bool:

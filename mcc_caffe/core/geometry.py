@@ -235,6 +235,20 @@ def cut_to_square(
     return image[top:bottom, left:right], compose(translation(left, top), affine)
 
 
+def cut_for_warp(image: np.ndarray, affine: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut an image to what `warp` shows of it, in steps of the squares that `warp` averages.
+
+    Args:
+        image: As `cut_to_square` takes it.
+        affine: Likewise.
+        size: Likewise.
+
+    Returns:
+        As of `cut_to_square`.
+    """
+    return cut_to_square(image, affine, size, max(int(shrink_factor(affine)), 1))
+
+
 def add_grey_borders(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return an image in the middle of a grey one.
 

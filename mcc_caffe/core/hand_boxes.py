@@ -127,8 +127,9 @@ def decode_boxes(maps: np.ndarray, threshold: float) -> ScoredBoxes:
 def merge_boxes(cell_boxes: ScoredBoxes) -> ScoredBoxes:
     """Merge the boxes that cells of all scales give for the same hand.
 
-    The likeliest box and all that overlap it become their mean, weighted by votes; then the
-    likeliest of the rest, and so on.
+    The likeliest box becomes the mean, weighted by votes, of all boxes that overlap it, also of
+    those that have joined another one; then the likeliest of those that have joined none, and so
+    on.
 
     Returns:
         The merged boxes, those of the most votes first, without those that overlap one of more

@@ -50,11 +50,11 @@ def encode(
     grid = np.arange(cells)
     x, y = np.exp(-((grid - centres[..., None]) ** 2) / (2 * sigma**2)).transpose(1, 0, 2)
     maps = np.empty((HEATMAP_COUNT, cells, cells), np.float32)
-    joints = maps[:KEYPOINT_COUNT]
+    keypoint_maps = maps[:KEYPOINT_COUNT]
     x *= keypoints[:, 2:] > 0
-    np.multiply(y[:, :, None], x[:, None, :], out=joints, casting="same_kind")
-    covered = joints.sum(axis=0) if background == BACKGROUND_SUM else joints.max(axis=0)
-    maps[BACKGROUND_INDEX] = 1 - covered
+    np.multiply(y[:, :, None], x[:, None, :], out=keypoint_maps, casting="same_kind")
+    join_maps = np.sum if background == BACKGROUND_SUM else np.max
+    maps[BACKGROUND_INDEX] = 1 - join_maps(keypoint_maps, axis=0)
     return maps
 
 
@@ -141,7 +141,7 @@ def _value_at(cells: np.ndarray, x: int, y: int) -> float:
 
 
 def trivial_loss(maps: np.ndarray) -> float:
-    """Compute the loss of the trivial answer "joints 0, background 1".
+    """Compute the loss of the trivial answer "keypoints 0, background 1".
 
     A stage whose loss stays at this value has learnt nothing.
 
@@ -151,5 +151,6 @@ def trivial_loss(maps: np.ndarray) -> float:
     Returns:
         Caffe's EuclideanLoss, the sum of squares / (2 N).
     """
-    joints, background = maps[:, :BACKGROUND_INDEX], maps[:, BACKGROUND_INDEX]
-    return float((np.square(joints).sum() + np.square(background - 1).sum()) / (2 * len(maps)))
+    keypoint_maps, background = maps[:, :BACKGROUND_INDEX], maps[:, BACKGROUND_INDEX]
+    squares = np.square(keypoint_maps).sum() + np.square(background - 1).sum()
+    return float(squares / (2 * len(maps)))

@@ -100,6 +100,19 @@ class ImageHeader(NamedTuple):
     decoded_orientation: int = 1
 
 
+def check_image(image: np.ndarray) -> None:
+    """Raise a UserError where the array is no image."""
+    if not isinstance(image, np.ndarray):
+        raise UserError(
+            f"the image is {type(image).__name__}, no array: HxWx3 uint8 BGR is needed "
+            "(cv2.imread gives None for a file that it cannot read)"
+        )
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise UserError(
+            f"the image is {image.dtype} of shape {image.shape}: HxWx3 uint8 BGR is needed"
+        )
+
+
 def open_with_pillow(file: Path | BinaryIO) -> PIL.Image.Image:
     """Open an image file with Pillow, which reads the header and decodes nothing yet.
 

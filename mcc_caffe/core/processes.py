@@ -159,8 +159,12 @@ class WorkerPool(concurrent.futures.ProcessPoolExecutor):
             prepare: What each calls before its work.
             remedy: What the user can do where one of them ends by itself, such as "try fewer
                 --processes".
+
+        Raises:
+            RuntimeError: The limit on processes and threads leaves no room for a worker.
         """
         start_resource_tracker()
+        _check_thread_room()
         context = multiprocessing.get_context("spawn")
         super().__init__(processes, context, _prepare_worker, (prepare,))
         self._remedy = remedy
@@ -176,12 +180,31 @@ class WorkerPool(concurrent.futures.ProcessPoolExecutor):
         self.shutdown(cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise UserError(
-                f"a worker process ended by itself, for lack of memory perhaps: {self._remedy}"
+                "a worker process ended by itself, for lack of memory or of threads perhaps: "
+                f"{self._remedy}"
             ) from None
 
 
+def _check_thread_room() -> None:
+    """Raise RuntimeError where the threads of a pool with one worker cannot all be started.
+
+    They are four: two of the pool itself, the worker, which the limit counts as a thread, and the
+    thread that `_prepare_worker` starts in it. Without room the pool would wait for ever.
+    """
+    is_over = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        try:
+            for _ in range(4):
+                threads.submit(is_over.wait)
+        finally:
+            is_over.set()
+
+
 def _prepare_worker(prepare: Callable[[], object]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    except RuntimeError:  # no thread is left; the pool says that this process ended
+        os._exit(1)
     prepare()
 
 

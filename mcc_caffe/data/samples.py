@@ -147,6 +147,23 @@ class Sample:
                 f"{image_size[0]} x {image_size[1]}: give the mask the image's size"
             )
 
+    def check_files(self) -> None:
+        """Check that the image and the mask are the bytes of files.
+
+        Raises:
+            SampleError: The image or the mask is something else, such as an array or a path.
+        """
+        if not isinstance(self.image_bytes, bytes):
+            raise SampleError(
+                f"{self.key}: the image is {type(self.image_bytes).__name__}: "
+                "the bytes of an image file are needed"
+            )
+        if not isinstance(self.mask_png, bytes | None):
+            raise SampleError(
+                f"{self.key}: the mask is {type(self.mask_png).__name__}: "
+                "the bytes of a PNG of {0, 255}, of the image's size, or None are needed"
+            )
+
     def check_keypoints(self) -> None:
         """Check that the keypoints have the form that the class describes.
 

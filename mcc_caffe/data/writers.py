@@ -183,9 +183,10 @@ class SampleWriter(RecordWriter):
         """Append one sample.
 
         Raises:
-            SampleError: Its mask has another size than its image, one has too many pixels, or its
-                keypoints have another form than a Sample's.
+            SampleError: Image, mask or keypoints have another form than a Sample's, the mask has
+                another size than the image, or one has too many pixels.
         """
+        sample.check_files()
         sample.check_keypoints()
         if sample.mask_png is not None:
             try:

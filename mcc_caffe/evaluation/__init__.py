@@ -16,6 +16,10 @@ Of all hands in whole scenes:
 - scene_runner: searches scenes, and compares the answers with the hands that people drew
 - scene_scores: the numbers of such a comparison, and those of images without hands
 
+Of images without hands:
+
+- presence_runner: counts what is called present in them, and which labelled keypoints are lost
+
 Of trainings:
 
 - training_comparison: runs and evaluates the trainings that a command compares

@@ -16,7 +16,7 @@ from mcc_caffe.core.figures import as_png, pyplot
 from mcc_caffe.core.markdown import markdown_table
 from mcc_caffe.evaluation.metrics import average_precision
 from mcc_caffe.evaluation.model_scores import (
-    ALL_JOINTS,
+    ALL_KEYPOINTS,
     AP_THRESHOLDS,
     CURVE_THRESHOLDS,
     SetNumbers,
@@ -27,7 +27,7 @@ TITLE = "# Do the two stages help each other?"
 FULL, NO_MASK, NO_POSE = "full", "without mask", "without pose"  # the networks that are compared
 HELD, REVERSED, UNDECIDED = "held", "the other way round", "undecided"  # the verdicts
 AUC, MEAN_IOU = "AUC", "mean IoU"
-SIGNIFICANCE = 0.05  # a claim is decided where chance alone gives such a difference more seldom
+SIGNIFICANCE = 0.05  # a claim is decided where p is smaller
 _IOUS = np.arange(101) / 100
 
 Output = Literal["keypoints", "masks"]  # what a network predicts
@@ -110,8 +110,9 @@ class Difference(NamedTuple):
     Attributes:
         mean: Mean of the differences.
         margin: Half the width of the 95 % interval of the mean, by Student's t.
-        p: Two-sided probability of such a mean where there is no difference, by the paired t-test;
-            NaN where all differences are equal, so that nothing says what chance does.
+        p: Two-sided probability of a mean at least as far from 0 where there is no difference, by
+            the paired t-test; NaN where all differences are equal, so that nothing says what chance
+            does.
     """
 
     mean: float
@@ -122,8 +123,8 @@ class Difference(NamedTuple):
     def verdict(self) -> str:
         """HELD, REVERSED or UNDECIDED.
 
-        HELD where the full network is better and chance alone would give such a difference more
-        seldom than SIGNIFICANCE, REVERSED where it is so much worse.
+        HELD where the full network is better and p is below SIGNIFICANCE, REVERSED where it is
+        worse and p is below SIGNIFICANCE.
         """
         if not self.p < SIGNIFICANCE:
             return UNDECIDED
@@ -164,8 +165,8 @@ def compare(full_values: Sequence[float], ablated_values: Sequence[float]) -> Di
 
     differences = np.subtract(full_values, ablated_values)
     mean = float(differences.mean())
-    # Differences that are equal but for rounding say nothing of chance.
-    if differences.std(ddof=1) <= 1e-12 * max(abs(mean), 1e-12):
+    # Differences that are equal but for the rounding of the values say nothing of chance.
+    if np.ptp(differences) <= 1e-12 * np.abs([full_values, ablated_values]).max():
         return Difference(mean, 0.0, np.nan)
     test = stats.ttest_rel(full_values, ablated_values)
     low, high = test.confidence_interval(1 - SIGNIFICANCE)
@@ -226,12 +227,12 @@ def format_report(measured: Sequence[MeasuredSet], setting: str) -> str:
         f"{setting} Seeds {seeds}; a cell is the mean over them, with the smallest and the "
         "largest. Networks of one seed saw the same samples in the same order, so that they are "
         "compared in pairs: the difference has its 95 % interval beside it, and p is how often "
-        "chance alone would give such a one (paired t-test, two-sided). Each set is judged by "
-        f'itself: "{HELD}" says that the full net is better and p is below {SIGNIFICANCE}, '
-        f'"{REVERSED}" that it is worse and p is below {SIGNIFICANCE}, "{UNDECIDED}" that p is '
-        f"{SIGNIFICANCE} or more, or unknown. The answers above go by {mask_measure} "
-        f"and by {keypoint_measure}, the area under the curve of Fig. 9 up to {CLOSE}. "
-        "Protocol `paper`.",
+        "chance alone would give a difference at least as large (paired t-test, two-sided). Each "
+        f'set is judged by itself: "{HELD}" says that the full net is better and p is below '
+        f'{SIGNIFICANCE}, "{REVERSED}" that it is worse and p is below {SIGNIFICANCE}, '
+        f'"{UNDECIDED}" that p is {SIGNIFICANCE} or more, or unknown. The answers above '
+        f"go by {mask_measure} and by {keypoint_measure}, the area under the curve of Fig. 9 up to "
+        f"{CLOSE}. Protocol `paper`.",
     ]
     for measured_set in measured:
         for claim in measured_set.claims():
@@ -288,14 +289,14 @@ def _digits(measure: str) -> int:
 
 
 def draw_pck(results: Sequence[TrainingResult]) -> bytes:
-    """Return a PNG of the PCK curves over all joints, with and without the mask (Fig. 9 (b)).
+    """Return a PNG of the PCK curves over all keypoints, with and without the mask (Fig. 9 (b)).
 
     A line is the mean over the seeds, a band their range.
     """
     figure, axes = pyplot.subplots(figsize=(5, 4), layout="constrained")
     for index, network in enumerate((FULL, NO_MASK)):
         curves = [
-            result.numbers["paper"]["curves"][ALL_JOINTS]
+            result.numbers["paper"]["curves"][ALL_KEYPOINTS]
             for result in results
             if result.network == network
         ]

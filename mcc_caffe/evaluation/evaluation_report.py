@@ -30,18 +30,18 @@ _CAPTION_LINES = 3
 
 
 class ModelResults(TypedDict, total=False):
-    """What results.json says of one model. A network has weights, net, engine, levels, looks and
-    search.
+    """What results.json says of one model. A network has weights, prototxt, engine, levels, looks
+    and search.
 
     predictions: path of the file of another system's predictions. weights: as
-    `caffe_io.weights.describe` returns it. search: whether an image is searched where the looks
-    show no hand. sets: {name of the set: its numbers}.
+    `caffe_io.weights.describe` returns it. prototxt: path of the deploy net. search: whether an
+    image is searched where the looks show no hand. sets: {name of the set: its numbers}.
     """
 
     name: str
     predictions: str
     weights: dict[str, Any]
-    net: str
+    prototxt: str
     engine: str
     levels: int | str | None
     looks: int | None

@@ -83,7 +83,7 @@ def choose_best(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return those that are most like the image; a blank one only where no other is there."""
     likeness = max((candidate.likeness for candidate in candidates), default=None)
     best = [candidate for candidate in candidates if candidate.likeness == likeness]
-    return [candidate for candidate in best if not candidate.image.is_blank] or best[:1]
+    return [candidate for candidate in best if not candidate.image.is_blank] or best
 
 
 def find_images(

@@ -70,15 +70,15 @@ def keypoint_distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def accuracies(
-    scaled_distances: np.ndarray, thresholds: Sequence[float] | np.ndarray, by_joint: bool
+    scaled_distances: np.ndarray, thresholds: Sequence[float] | np.ndarray, by_keypoint: bool
 ) -> np.ndarray:
     """Return the share of the labelled keypoints that are strictly within each threshold.
 
     Args:
         scaled_distances: (N, K) distances, divided by a normaliser.
         thresholds: (T,) thresholds, divided by the same normaliser.
-        by_joint: True for the share of each joint's labels first, and then the mean over the joints
-            that have any label; False for the share of all labelled keypoints together.
+        by_keypoint: True for the share of each keypoint's labels first, and then the mean over the
+            keypoints that have any label; False for the share of all labelled keypoints together.
 
     Returns:
         (T,) shares; NaN where nothing is labelled.
@@ -87,7 +87,7 @@ def accuracies(
     within = np.stack([(scaled_distances < threshold).sum(axis=0) for threshold in thresholds])
     if not labelled.any():
         return np.full(len(within), np.nan)
-    if by_joint:
+    if by_keypoint:
         measured = labelled > 0
         return (within[:, measured] / labelled[measured]).mean(axis=1)
     return within.sum(axis=1) / labelled.sum()
@@ -101,12 +101,12 @@ class Protocol:
     several thresholds.
 
     Attributes:
-        by_joint: How keypoints are averaged, as `accuracies` takes it.
+        by_keypoint: How keypoints are averaged, as `accuracies` takes it.
         auc_thresholds: The thresholds of the AUC.
         auc_pixels: The normaliser of the AUC in pixels; None for the size of the image's box.
     """
 
-    by_joint: bool
+    by_keypoint: bool
     auc_thresholds: tuple[float, ...]
     auc_pixels: float | None = None
 
@@ -117,16 +117,18 @@ class Protocol:
         thresholds: Sequence[float] | np.ndarray,
     ) -> np.ndarray:
         """Return the (T,) PCK of distances (N, K), given the sizes (N,) of the boxes, in pixels."""
-        return accuracies(distances / sizes[:, None], thresholds, self.by_joint)
+        return accuracies(distances / sizes[:, None], thresholds, self.by_keypoint)
 
     def auc(self, distances: np.ndarray, sizes: np.ndarray) -> float:
         """Return the area under the curve of PCK; the arguments are those of `pck`."""
         scaled_distances = distances / (self.auc_pixels or sizes[:, None])
-        return float(accuracies(scaled_distances, self.auc_thresholds, self.by_joint).mean())
+        return float(accuracies(scaled_distances, self.auc_thresholds, self.by_keypoint).mean())
 
     def conditions(self) -> Conditions:
         """Return the conditions of this protocol's numbers, in words for a report."""
-        average = "by joint, then over joints" if self.by_joint else "all labelled keypoints"
+        average = (
+            "by keypoint, then over keypoints" if self.by_keypoint else "all labelled keypoints"
+        )
         first, second, *_, last = self.auc_thresholds
         return {
             "PCK": {"normaliser": BOX, "comparison": "<", "average": average},
@@ -141,11 +143,13 @@ class Protocol:
 
 # `paper` is Eq. 4. The paper gives no AUC: ours is the area under its curves from 0 to 0.5, which
 # Fig. 9 (b) shows. `mmpose` is MMPose's keypoint_pck_accuracy and keypoint_auc, except that MMPose
-# divides by the box in its annotation files: our sets have no such box.
+# divides PCK by the box in its annotation files: our sets have no such box.
 PROTOCOLS: dict[ProtocolName, Protocol] = {
-    "paper": Protocol(by_joint=False, auc_thresholds=tuple(step / 200 for step in range(1, 101))),
+    "paper": Protocol(
+        by_keypoint=False, auc_thresholds=tuple(step / 200 for step in range(1, 101))
+    ),
     "mmpose": Protocol(
-        by_joint=True, auc_thresholds=tuple(step / 20 for step in range(20)), auc_pixels=30.0
+        by_keypoint=True, auc_thresholds=tuple(step / 20 for step in range(20)), auc_pixels=30.0
     ),
 }
 

@@ -26,7 +26,7 @@ AP_THRESHOLDS: dict[Literal["AP50", "AP75", "AP80"], float] = {
     "AP80": 0.8,
 }
 CURVE_THRESHOLDS = np.arange(201) / 200  # normalised distances, the width of Fig. 9 (a)
-ALL_JOINTS = "all"  # the name of all keypoints together, beside the groups of Fig. 9
+ALL_KEYPOINTS = "all"  # the name of all keypoints together, beside the groups of Fig. 9
 
 
 class PckNumbers(PckConditions):
@@ -135,12 +135,12 @@ class ModelScores:
             {"all" or the group's name: (T,) PCK}.
         """
         assert self.distances is not None, "the model predicts no keypoints"
-        groups = {ALL_JOINTS: range(KEYPOINT_COUNT), **GROUPS}
+        groups = {ALL_KEYPOINTS: range(KEYPOINT_COUNT), **GROUPS}
         return {
             name: PROTOCOLS["paper"].pck(
-                self.distances[:, list(joints)], self.box_sizes, thresholds
+                self.distances[:, list(indices)], self.box_sizes, thresholds
             )
-            for name, joints in groups.items()
+            for name, indices in groups.items()
         }
 
     def summarise(self, thresholds: Sequence[float]) -> SetNumbers:
@@ -200,7 +200,7 @@ class ModelScores:
         measured = ~np.isnan(scaled_distances)
         labelled, predicted = ~np.isnan(self.distances), np.isfinite(self.distances)
         return columns | {
-            "box_px": np.where(labelled.any(axis=1), self.box_sizes, np.nan),
+            "box_px": self.box_sizes,
             "keypoints": labelled.sum(axis=1),
             "predicted": predicted.sum(axis=1),
             **{

@@ -5,35 +5,35 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.figures import as_png, pyplot
+from mcc_caffe.core.figures import as_label, as_png, pyplot
 from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.evaluation.evaluation_report import ModelResults
-from mcc_caffe.evaluation.model_scores import ALL_JOINTS, CURVE_THRESHOLDS
+from mcc_caffe.evaluation.model_scores import ALL_KEYPOINTS, CURVE_THRESHOLDS
 
 CLOSE = 0.5  # normalised distance where Fig. 9 (b), (c) and Fig. 10 end
 _PANEL_INCHES = 3.2
 
 
 class _Panel(NamedTuple):
-    """One set of axes: the curves of a group of joints on a set, from 0 to `right`."""
+    """One set of axes: the curves of a group of keypoints on a set, from 0 to `right`."""
 
     title: str
     set_name: str
-    joints: str
+    group: str
     right: float
 
 
 def draw_sets(models: Sequence[ModelResults]) -> bytes:
-    """Return a PNG with the curves of all joints (Fig. 9 (a), (b); Fig. 10).
+    """Return a PNG with the curves of all keypoints (Fig. 9 (a), (b); Fig. 10).
 
     The first panel shows the first set up to 1, the others each further set up to 0.5, or the
     first set again if it is the only one.
     """
     first, *others = models[0]["sets"]
-    close_panels = [_Panel(name, name, ALL_JOINTS, CLOSE) for name in others] or [
-        _Panel(f"{first}, up to {CLOSE}", first, ALL_JOINTS, CLOSE)
+    close_panels = [_Panel(name, name, ALL_KEYPOINTS, CLOSE) for name in others] or [
+        _Panel(f"{first}, up to {CLOSE}", first, ALL_KEYPOINTS, CLOSE)
     ]
-    return _draw([_Panel(first, first, ALL_JOINTS, 1.0), *close_panels], models)
+    return _draw([_Panel(first, first, ALL_KEYPOINTS, 1.0), *close_panels], models)
 
 
 def draw_groups(models: Sequence[ModelResults]) -> bytes:
@@ -56,12 +56,11 @@ def _draw(panels: list[_Panel], models: Sequence[ModelResults]) -> bytes:
         for index, model in enumerate(models):
             numbers = model["sets"][panel.set_name]
             if "paper" in numbers:
-                curve = np.array(numbers["paper"]["curves"][panel.joints], float)
-                axes.plot(
-                    CURVE_THRESHOLDS, curve, label=model["name"], color=f"C{index}", linewidth=1.8
-                )
+                curve = np.array(numbers["paper"]["curves"][panel.group], float)
+                label = as_label(model["name"])
+                axes.plot(CURVE_THRESHOLDS, curve, label=label, color=f"C{index}", linewidth=1.8)
         axes.set(
-            title=panel.title,
+            title=as_label(panel.title),
             xlim=(0, panel.right),
             ylim=(-0.01, 1.01),
             xlabel="normalised distance",

@@ -4,12 +4,13 @@
      "images": {"Test_17.jpg": {"keypoints": [[x, y, confidence] or null, ...],
                                 "mask": "masks/17.png"}, ...}}
 
-The key of an image is the sample's, as images.csv of an evaluation lists it. An LMDB set has other
-keys than its source. The 21 keypoints are in our order and in pixels of the image; the centres of
-pixels are integers. A null stands for a keypoint that was not predicted. The mask is an image file
-of the image's size, of two values, of which the higher is hand, or of probabilities on a scale to
-1, 255 or 65,535, of which the upper half is hand (`mcc_caffe.data.mask_files`). Its path begins at
-the folder of the JSON file. Keypoints and mask may each be left out.
+An image is named by its sample's key, as images.csv of an evaluation lists it, or by its path,
+which is matched as in results of `mcc_caffe.infer`. The 21 keypoints are in our order and in pixels
+of the image; the centres of pixels are integers. A null stands for a keypoint that was not
+predicted. The mask is an image file of the image's size, of two values, of which the higher is
+hand, or of probabilities on a scale to 1, 255 or 65,535, of which the upper half is hand
+(`mcc_caffe.data.mask_files`). Its path begins at the folder of the JSON file. Keypoints and mask
+may each be left out, and so may the name, which is then the file's.
 
 In place of this form it may be a file, or a folder of files, in any format that `mcc_caffe.infer`
 writes (`mcc_caffe.inference.formats`). Of several hands of an image the most confident counts.
@@ -35,8 +36,10 @@ from mcc_caffe.evaluation.image_keys import (
     select_images_of_set,
 )
 from mcc_caffe.evaluation.model_names import short_names
+from mcc_caffe.inference.formats.base import ReadImage
 from mcc_caffe.inference.formats.parsing import as_numbers, check_pixels
 from mcc_caffe.inference.formats.reading import is_results, read_results
+from mcc_caffe.inference.input_files import read_content
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 FORM = (
@@ -105,14 +108,14 @@ class PredictionsFile:
         self.path = pathlib.Path(path)
         self.images: dict[str, ImageEntry] = {}
         self.splits, self._set_path = splits, set_path
-        self._images_by_name: ImagesByName = {}  # of the formats of `mcc_caffe.infer`
+        self._images_by_name: ImagesByName = {}
         content = None  # of a folder and of a table
         if not self.path.is_dir():
             require_file(self.path, "predictions file")
             if self.path.suffix.lower() != ".csv":
                 content = self._load_json()
-        self.is_named = content is not None and not is_results(content)
-        if self.is_named:
+        self._is_own_form = content is not None and not is_results(content)
+        if self._is_own_form:
             self._read_own_form(content)
         else:
             self._read_results()
@@ -126,9 +129,15 @@ class PredictionsFile:
     def _read_own_form(self, content: Any) -> None:
         """Read a JSON value of the form that this module describes."""
         images = content.get("images") if isinstance(content, dict) else None
+        if isinstance(images, list):
+            raise UserError(
+                f"{self.path}: its images are a list, as in COCO labels: give {FORM}, or COCO "
+                "results, with their coco_images.json beside them"
+            )
         if not isinstance(images, dict) or not images:
             raise UserError(f"{self.path} has no images: {FORM} is needed")
-        self.name = content.get("name")
+        self.is_named = "name" in content
+        self.name = content["name"] if self.is_named else self._file_name()
         if not isinstance(self.name, str) or not self.name or not _is_text(self.name):
             raise UserError(f"{self.path}: the name is {_shorten(self.name)}: {FORM} is needed")
         if not self.name.isprintable():
@@ -136,6 +145,7 @@ class PredictionsFile:
                 f"{self.path}: the name is {_shorten(self.name)}: one that can be printed is needed"
             )
         self.images.update((key, self._parse_image(key, entry)) for key, entry in images.items())
+        self._images_by_name = index_by_name(ReadImage(key, True, []) for key in images)
         hands = ((key, entry.keypoints) for key, entry in self.images.items())
         check_pixels(
             self.path, ((key, keypoints) for key, keypoints in hands if keypoints is not None)
@@ -143,7 +153,7 @@ class PredictionsFile:
 
     def _read_results(self) -> None:
         """Read a file or folder in a format of `mcc_caffe.infer`."""
-        (self.name,) = short_names([self.path])
+        self.name, self.is_named = self._file_name(), False
         images = read_results(self.path)
         self._images_by_name = index_by_name(images)
         for image in images:
@@ -155,11 +165,16 @@ class PredictionsFile:
                 else ImageEntry(hand.keypoints if hand.has_keypoints else None, None, hand.rle)
             )
 
+    def _file_name(self) -> str:
+        """Return the name that a system has where its file does not say one."""
+        (name,) = short_names([self.path])
+        return name
+
     def entry(self, key: str) -> ImageEntry | None:
         """Return what the file says of an image; None where it says nothing.
 
-        In the formats of `mcc_caffe.infer` an image has the path that it was given there, by which
-        `find_images` finds it.
+        The file names an image by the sample's key, or by the image's path, as the formats of
+        `mcc_caffe.infer` do: then `find_images` finds it.
 
         Args:
             key: The sample's key.
@@ -190,7 +205,13 @@ class PredictionsFile:
                     f"{self.path}: {name} may be either of two images with the key {key!r}: "
                     "rename one of them"
                 )
-            if other is not None and not self.images[name].is_empty:
+            is_empty = self.images[name].is_empty
+            if other is not None and not is_empty and parse_key(other) == parse_key(key):
+                raise UserError(
+                    f"{self.path}: {other} and {key} are hands of the image {name}: give "
+                    f"predictions as {FORM}, with these keys"
+                )
+            if other is not None and not is_empty:
                 raise UserError(
                     f"{self.path}: {name} may be the image {other!r} or {key!r}: put its folder "
                     "before its name there, or evaluate one --split at a time"
@@ -263,14 +284,16 @@ class PredictionsFile:
         """Look up the prediction for a sample and load its mask.
 
         Raises:
-            UserError: The file of the mask is missing, is not an image of the sample's size, or
-                does not say which pixels are hand.
+            UserError: The file of the mask is missing, cannot be read, is larger than any image, is
+                not an image of the sample's size, or does not say which pixels are hand.
         """
-        entry = self.entry(sample.key) or ImageEntry(None, None)
-        if self._images_by_name and _is_crop(sample):
+        name = self._find_name(sample.key)
+        entry = ImageEntry(None, None) if name is None else self.images[name]
+        is_key = self._is_own_form and name == sample.key
+        if name is not None and not is_key and _is_crop(sample):
             raise UserError(
-                f"{self.path}: {sample.key} is cut out of its source image, and results of "
-                f"mcc_caffe.infer refer to all of it: give predictions as {FORM}"
+                f"{self.path}: {sample.key} is cut out of its source image, and {name} refers to "
+                f"all of it: give predictions as {FORM}, with this key"
             )
         if entry.mask_rle is not None:
             return HandPrediction(entry.keypoints, self._decode_rle(entry.mask_rle, sample))
@@ -279,11 +302,11 @@ class PredictionsFile:
         height, width = sample.image().shape[:2]
         path = require_file(entry.mask_path, "predicted mask")
         try:
-            values = decode_mask_values(path.read_bytes(), (width, height))
+            values = decode_mask_values(read_content(path), (width, height))
             if values.shape != (height, width):
                 raise MaskError(f"it is {values.shape[1]} x {values.shape[0]}")
             return HandPrediction(entry.keypoints, hand_pixels(values, soft=True))
-        except (MaskError, OSError) as error:
+        except MaskError as error:
             raise UserError(
                 f"{path}, the predicted mask of {sample.key}, cannot be used: {error}; "
                 f"the image is {width} x {height}"

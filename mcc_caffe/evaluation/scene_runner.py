@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,37 +179,24 @@ def compare(
     )
 
 
-def compare_file(
-    path: Path, scenes: Sequence[Scene], readable_scenes: Sequence[Scene]
+def compare_results(
+    scenes: Sequence[Scene], results: Mapping[Path, ReadImage]
 ) -> list[SceneAnswer]:
     """Compare another system's hands with the drawn ones.
 
-    Args:
-        path: A file or folder of results in a format that `mcc_caffe.infer` writes.
-        scenes: The images and their hands; `_count_shared_parts` says how an image is known. Where
-            the results do not have it, no hand was found in it. A hand with neither a keypoint nor
-            a box is none.
-        readable_scenes: Those of them whose images can be read.
+    A hand with neither a keypoint nor a box is none.
 
-    Returns:
-        The answers for the readable scenes.
+    Args:
+        scenes: The images, which can be read, and their hands.
+        results: {image: its result}, as `match_results` returns them. In an image without a result
+            no hand was found.
 
     Raises:
-        UserError: The file cannot be read, the results have none of the images, it is unclear which
-            result is of which image, or labels are of another size.
+        UserError: Labels are of another size than their image.
     """
-    results = _match_results(path, scenes)
-    if not any(results):
-        raise UserError(
-            f"{path} has none of these images: the names of the files, and of the folders that "
-            "both sides name, are to agree"
-        )
-    readable_paths = {scene.path for scene in readable_scenes}
     answers = []
-    for scene, result in zip(scenes, results):
-        if scene.path not in readable_paths:
-            continue
-        result = result or ReadImage("", True, [])
+    for scene in scenes:
+        result = results.get(scene.path, ReadImage("", True, []))
         hands = [hand for hand in result.hands if hand.has_keypoints or hand.box_ltrb is not None]
         hands.sort(key=lambda hand: -hand.score)
         detections = [_make_detection(hand, is_own=result.is_own) for hand in hands]
@@ -240,15 +227,19 @@ def _choose_box(hand: ReadHand, keypoints: np.ndarray, *, is_own: bool) -> np.nd
     return box
 
 
-def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None]:
-    """Return the result of each scene's image; None where there is none.
+def match_results(path: Path, scenes: Sequence[Scene]) -> dict[Path, ReadImage]:
+    """Read another system's hands, and find out of which images they are.
 
     Args:
-        path: The file or folder of results.
-        scenes: The images.
+        path: A file or folder of results in a format that `mcc_caffe.infer` writes.
+        scenes: The images; `_count_shared_parts` says how an image is known.
+
+    Returns:
+        {image: its result}, without the images that have none.
 
     Raises:
-        UserError: Two results may be of one image, or one result with hands of two images.
+        UserError: The file cannot be read, the results have none of the images, two results may be
+            of one image, or one result with hands may be of two images.
     """
     images_by_name = index_by_name(read_results(path))
     candidates = [_choose_candidate(path, scene, images_by_name) for scene in scenes]
@@ -258,12 +249,17 @@ def _match_results(path: Path, scenes: Sequence[Scene]) -> list[ReadImage | None
         if candidate and candidate.image.hands:
             likenesses.setdefault(candidate.image.name, {})[scene.path] = candidate.likeness
     owners = {name: _choose_image(path, name, likenesses[name]) for name in likenesses}
-    return [
-        candidate.image
-        if candidate and owners.get(candidate.image.name, scene.path) == scene.path
-        else None
+    results = {
+        scene.path: candidate.image
         for scene, candidate in zip(scenes, candidates)
-    ]
+        if candidate and owners.get(candidate.image.name, scene.path) == scene.path
+    }
+    if not results:
+        raise UserError(
+            f"{path} has none of these images: the names of the files, and of the folders that "
+            "both sides name, are to agree"
+        )
+    return results
 
 
 def _choose_candidate(path: Path, scene: Scene, images_by_name: ImagesByName) -> Candidate | None:

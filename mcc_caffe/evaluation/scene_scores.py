@@ -157,10 +157,10 @@ def keypoint_similarity(keypoints: np.ndarray, labels: np.ndarray, area: float) 
     Args:
         keypoints: (21, 2 or more) of x, y.
         labels: (21, 3) of x, y and v, above 0 where the keypoint is labelled; at least one is.
-        area: The area of the hand's box in square pixels.
+        area: The area of the hand's box in square pixels, above 0.
     """
     squares = ((keypoints[:, :2] - labels[:, :2]) ** 2).sum(axis=1)
-    similarities = np.exp(-squares / (2 * max(area, 1.0) * (2 * _OKS_SIGMAS) ** 2))
+    similarities = np.exp(-squares / (2 * area * (2 * _OKS_SIGMAS) ** 2))
     return float(similarities[labels[:, 2] > 0].mean())
 
 

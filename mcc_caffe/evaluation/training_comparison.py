@@ -125,6 +125,8 @@ def check_settings(out: pathlib.Path, source: str, settings: dict[str, Any]) -> 
     """Check that the trainings in a folder have the settings of those before, and record them.
 
     A digest of each set of the source is recorded, too, as a set may be built again of other data.
+    Settings of a call that began no training, for example because mcc_caffe.train refused them,
+    bind nothing.
 
     Args:
         out: Folder of the comparison.
@@ -139,8 +141,9 @@ def check_settings(out: pathlib.Path, source: str, settings: dict[str, Any]) -> 
     ]
     settings = {"data": source, "data_sha256": digests, **settings}
     path = out / SETTINGS
+    is_bound = path.is_file() and any(out.rglob(SNAPSHOTS))
     try:
-        recorded = json.loads(path.read_bytes()) if path.is_file() else settings
+        recorded = json.loads(path.read_bytes()) if is_bound else settings
     except (ValueError, RecursionError):
         recorded = None
     if not isinstance(recorded, dict):

@@ -22,6 +22,7 @@ Videos:
 Results:
 
 - result_paths: where the results of each file go
+- jobs: a file to look at, and which files its results become
 - reports: the files that `mcc_caffe.infer` writes, and the mark by which it knows them again
 - pose_reports: the JSON file of an image, and what the other formats get of a pose
 - video_reports: the JSON file of a video

@@ -1,14 +1,17 @@
 """The pose of a hand in one image: its keypoints, mask, boxes and heatmaps."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from mcc_caffe.core.drawing import draw_over
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import invert
 from mcc_caffe.core.hand import MASK_THRESHOLD
+from mcc_caffe.core.images import check_image
 from mcc_caffe.inference.looks import keypoints_box
 from mcc_caffe.inference.pyramid import MaskCells, aggregate, mask_in_image
 from mcc_caffe.inference.reports import PYRAMID, SINGLE_PASS
@@ -48,10 +51,11 @@ class HandPose:
         timings: Seconds. "network" is the time in the net, "total" that of the call to `predict`.
         detected_box: (4,) of left, top, right, bottom in pixels, where a search found the hand;
             None where nothing but the keypoints says where it is.
-        looks: 1, 2 or 4, how many looks gave the answer; None where levels of a pyramid, a search
-            or a box of the user's did.
-        shows_hand: Whether the score says that the image shows a hand. True after a search and in a
-            box of the user's, however low the score is; None without pose stages.
+        looks: 1, 2 or 4, how many looks gave the answer; None where anything else did.
+        shows_hand: Whether score and bones say that the image shows a hand, and in a pyramid the
+            masks of its levels, too. True after a search, in a box of the user's, while a hand is
+            followed and with weights without minimum scores, however low the score is; None
+            without pose stages.
         method: What gave the answer: "single pass", "looks", "pyramid", "search", "boxes" of the
             user's or "tracking". A single pass is one look (`looks` is 1) or, with the paper's
             decoding, one level (`levels` is 1).
@@ -73,11 +77,11 @@ class HandPose:
     @cached_property
     def mask(self) -> np.ndarray | None:
         """The mask at the image's size, (H, W) float32: the probability of hand, 0 to 1."""
-        return self._draw_mask()
-
-    def _draw_mask(self) -> np.ndarray | None:
-        """Return the mask at the image's size, as `mask` does, without keeping it."""
         return mask_in_image(self.masks, self.image_size) if self.masks else None
+
+    def _without_caching(self) -> "HandPose":
+        """Return a copy, whose mask is freed with it, or this pose where its mask is cached."""
+        return self if "mask" in vars(self) else replace(self)
 
     def hand_pixels(self, threshold: float = MASK_THRESHOLD) -> np.ndarray | None:
         """Return which pixels are the hand's: where the mask is above `threshold`.
@@ -90,8 +94,7 @@ class HandPose:
         Returns:
             (H, W) bool, or None where there is no mask.
         """
-        has_mask = "mask" in self.__dict__  # where cached_property keeps it
-        mask = self.mask if has_mask else self._draw_mask()
+        mask = self._without_caching().mask
         return None if mask is None else mask > threshold
 
     @cached_property
@@ -137,7 +140,8 @@ class HandPose:
     def box(self) -> Box | None:
         """Where a search found the hand, or else the bounding box of the confident keypoints.
 
-        Of fewer than 6 confident keypoints it is the box of all.
+        Of fewer than 6 confident keypoints it is the box of all. The box of a search's box head may
+        leave out fingertips and the wrist of a large hand.
         """
         if self.keypoints is None:
             return None
@@ -162,4 +166,28 @@ class HandPose:
         hand = self.hand_pixels(threshold)
         if hand is None or not hand.any():
             return None
-        return Box(*map(int, cv2.boundingRect(hand.view(np.uint8))))
+        return Box(*cv2.boundingRect(hand.view(np.uint8)))
+
+    def draw(self, image: np.ndarray) -> np.ndarray:
+        """Draw mask and skeleton over the image.
+
+        Nothing is drawn where no keypoint is present. Of a net without pose stages there is the
+        mask alone.
+
+        Args:
+            image: The image that the pose is of, or a drawing of its other hands: HxWx3 uint8 BGR.
+
+        Returns:
+            A new image of the same size.
+
+        Raises:
+            UserError: The array is no such image, or is of another size than the pose's image.
+        """
+        check_image(image)
+        if image.shape[1::-1] != self.image_size:
+            (width, height), (own_width, own_height) = image.shape[1::-1], self.image_size
+            raise UserError(
+                f"the image is {width} x {height}, that of the pose {own_width} x {own_height}: "
+                "give the image that the pose is of"
+            )
+        return draw_over(image, self._without_caching())

@@ -11,12 +11,7 @@ import numpy as np
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import LABELS_FOLDER, LABELS_STATE
-from mcc_caffe.core.images import (
-    ImageError,
-    decode_image,
-    max_megapixels,
-    open_with_pillow,
-)
+from mcc_caffe.core.images import ImageError, decode_image, max_megapixels, open_with_pillow
 from mcc_caffe.inference.reports import is_own_result
 
 IMAGE_SUFFIXES = (

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
-from mcc_caffe.inference.hand_pose import HandPose
+from mcc_caffe.inference.hand_pose import Box, HandPose
 from mcc_caffe.inference.reports import (
     PROGRAM,
     CommonReport,
@@ -58,7 +58,7 @@ def image_report(
     (pose,) = hands
     # Commands refuse nets without a pose stage.
     assert pose.score is not None and pose.hand_present is not None
-    box = pose.mask_box() if pose.hand_present else None
+    box, mask_box = shown_boxes(pose)
     return {
         **common,
         "method": pose.method,
@@ -66,8 +66,9 @@ def image_report(
         "looks": pose.looks,
         "score": round(pose.score, 4),
         "hand_present": pose.hand_present,
+        "box": None if box is None else box._asdict(),
         "keypoints": keypoint_reports(pose),
-        "mask_box": None if box is None else box._asdict(),
+        "mask_box": None if mask_box is None else mask_box._asdict(),
         "seconds": {name: round(seconds, 4) for name, seconds in pose.timings.items()},
     }
 
@@ -81,6 +82,11 @@ def _hand_report(hand: HandPose) -> HandReport:
         "keypoints": keypoint_reports(hand),
         "mask_box": None if mask_box is None else mask_box._asdict(),
     }
+
+
+def shown_boxes(pose: HandPose) -> tuple[Box | None, Box | None]:
+    """Return the boxes of the hand and of its mask; None where no hand is present."""
+    return (pose.box, pose.mask_box()) if pose.hand_present else (None, None)
 
 
 def keypoint_reports(pose: HandPose) -> list[KeypointReport | None]:

@@ -5,6 +5,9 @@ raises more of them, because the highest of several answers counts. The mean con
 keypoints, the score, tells such images from those of a hand. Packed weights say from which score
 on an image shows a hand (`calibration` in their metadata). These scores differ from weights to
 weights; `python -m mcc_caffe.evaluate_scenes` measured them.
+
+The bones count, too: looks at two hands, and levels of a pyramid, may give fingers of both as one
+hand, with a high score (`HandPredictor._is_hand`).
 """
 
 import math

@@ -1,7 +1,8 @@
-"""The pyramid of one image (section 3.3): makes each level's network input and draws maps back.
+"""The pyramid of one image (section 3.3): makes the network's inputs and maps its answers back.
 
 pyramid = Pyramid(image, windows, size)
-pyramid.network_input(level, out)       # (3, size, size) float32
+level_masks, level_heatmaps, _ = network(pyramid.inputs())
+keypoints = pyramid.decode(level_heatmaps)      # (21, 3): x, y in image pixels, confidence
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from mcc_caffe.core.geometry import (
     apply,
     compose,
-    cut_to_square,
+    cut_for_warp,
     invert,
     letterbox_affine,
     resize_affine,
@@ -21,6 +22,7 @@ from mcc_caffe.core.geometry import (
     to_cells,
     translation,
 )
+from mcc_caffe.core.heatmaps import decode_levels
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.paper import BACKGROUND_INDEX, STRIDE
 
@@ -90,13 +92,12 @@ class Octaves:
         halvings = self.halvings(shrink_factor(image_to_input))
         to_octave = resize_affine(0.5**halvings, 0.5**halvings)
         octave_to_input = compose(invert(to_octave), image_to_input)
-        step = max(int(shrink_factor(octave_to_input)), 1)  # about the side of `warp`'s squares
-        part, part_to_input = cut_to_square(self.halved(halvings), octave_to_input, size, step)
+        part, part_to_input = cut_for_warp(self.halved(halvings), octave_to_input, size)
         network_input(part, part_to_input, size, out)
 
 
 class Pyramid:
-    """The windows of an image, made into network inputs of size x size pixels.
+    """The levels of an image: its windows, made into network inputs of size x size pixels.
 
     An image that is at least 8 times as fine as an input is first averaged down to a half, a
     quarter, and so on, once for all levels. The input is then made from the smallest of these that
@@ -120,14 +121,30 @@ class Pyramid:
         self.image_to_input = np.stack([window_map(window, size) for window in windows])
         self._octaves = Octaves(image)
 
-    def network_input(self, level: int, out: np.ndarray) -> None:
-        """Write the level's input to `out`, as `augmentation.network_input` makes it.
+    def inputs(self) -> np.ndarray:
+        """Return the network inputs of all levels, (L, 3, size, size) float32."""
+        inputs = np.empty((len(self.windows), 3, self.size, self.size), np.float32)
+        for image_to_input, level_input in zip(self.image_to_input, inputs):
+            self._octaves.network_input(image_to_input, self.size, out=level_input)
+        return inputs
+
+    def decode(self, level_heatmaps: np.ndarray) -> np.ndarray:
+        """Decode the keypoints, each from the level that is most confident of it.
+
+        The maximum over the levels' maps (section 3.3) peaks where the most confident level's map
+        does. Therefore each level is decoded at its own resolution, and only the winners are mapped
+        back. The empty part of the letterbox is left out.
 
         Args:
-            level: Index of the window.
-            out: (3, size, size) float32.
+            level_heatmaps: (L, 22, S, S), the network's heatmaps of `inputs`.
+
+        Returns:
+            (21, 3) float64 of x, y in image pixels and confidence.
         """
-        self._octaves.network_input(self.image_to_input[level], self.size, out)
+        keypoints, levels = decode_levels(level_heatmaps, self.contents())
+        for keypoint, level in zip(keypoints, levels):
+            keypoint[:2] = apply(invert(self.image_to_input[level]), keypoint[:2])
+        return keypoints
 
     def contents(self) -> list[tuple[int, int, int, int]]:
         """Return x, y, width, height of the part of each level's input that the window fills."""

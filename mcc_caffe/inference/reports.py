@@ -58,6 +58,7 @@ class OneHandReport(CommonReport):
         looks: How many looks gave the answer, null where levels or a search did.
         score: The mean confidence of all 21 keypoints.
         hand_present: As HandPose.hand_present.
+        box: As HandPose.box: x, y, width, height in pixels, null where no hand is present.
         keypoints: 21, null where one is missing.
         mask_box: x, y, width, height in pixels, null where the mask is empty or no hand is present.
         seconds: As HandPose.timings.
@@ -68,6 +69,7 @@ class OneHandReport(CommonReport):
     looks: int | None
     score: float
     hand_present: bool
+    box: dict[str, int] | None
     keypoints: list[KeypointReport | None]
     mask_box: dict[str, int] | None
     seconds: dict[str, float]

@@ -1,6 +1,7 @@
 """COCO files of boxes around hands."""
 
 import filecmp
+import itertools
 import json
 import logging
 import os
@@ -11,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mcc_caffe.core.coco import annotation_name, find_image_folder, id_text
-from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.core.errors import SampleError, UserError, shorten_list
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand import names_a_hand
+from mcc_caffe.core.hand_boxes import covered_share
 from mcc_caffe.core.images import ImageError, read_header
 from mcc_caffe.core.keypoint_labels import check_visibilities, make_keypoints, parse_numbers
 from mcc_caffe.inference.formats.coco import (
@@ -24,7 +26,7 @@ from mcc_caffe.inference.formats.coco import (
     parse_category,
 )
 from mcc_caffe.inference.formats.parsing import check_box_pixels
-from mcc_caffe.inference.input_files import read_image
+from mcc_caffe.inference.input_files import UnreadableError, read_content, read_image
 from mcc_caffe.paper import KEYPOINT_COUNT
 
 _log = logging.getLogger(__name__)
@@ -118,13 +120,13 @@ class _LabelledHand(NamedTuple):
     """A hand of the file, or a crowd of hands.
 
     Attributes:
-        box_xywh: x, y, width, height in pixels.
+        box_xywh: (4,) of x, y, width, height in pixels.
         keypoints: (21, 3) of x, y in pixels and v; zeros where the file labels none.
         category_id: The id of its category.
         is_crowd: Whether the box is around a crowd.
     """
 
-    box_xywh: list[float]
+    box_xywh: np.ndarray
     keypoints: np.ndarray
     category_id: Any
     is_crowd: bool
@@ -185,7 +187,7 @@ def read_labelled_scenes(path: Path) -> list[Scene]:
         UserError: The file is missing or is no such file, or none of its images has a box.
     """
     scenes = read_scenes(path)
-    if not _have_box(scenes):
+    if not have_box(scenes):
         raise UserError(
             f"{path} has no box around a single hand in its {len(scenes)} images: give the COCO "
             "file whose annotations have the boxes"
@@ -193,7 +195,39 @@ def read_labelled_scenes(path: Path) -> list[Scene]:
     return scenes
 
 
-def _have_box(scenes: Sequence[Scene]) -> bool:
+def drop_boxes_without_pixels(
+    scenes: Sequence[Scene], sizes: Sequence[tuple[int, int]]
+) -> list[Scene]:
+    """Return scenes without the boxes that have no pixel of their image; a warning counts these.
+
+    Args:
+        scenes: The scenes.
+        sizes: (width, height) of each upright image in pixels.
+    """
+    remaining, passed_over = [], []
+    for scene, (width, height) in zip(scenes, sizes, strict=True):
+        shows_pixels = covered_share(scene.boxes_ltrb, np.array([0, 0, width, height])) > 0
+        remaining.append(
+            scene._replace(
+                boxes_ltrb=scene.boxes_ltrb[shows_pixels],
+                keypoints=scene.keypoints[shows_pixels],
+                category_ids=tuple(itertools.compress(scene.category_ids, shows_pixels)),
+            )
+        )
+        passed_over += [
+            f"{box.tolist()} of {scene.path}" for box in scene.boxes_xywh()[~shows_pixels]
+        ]
+    if passed_over:
+        _log.warning(
+            "%d boxes have a side of 0 or lie outside of their images and are passed over: %s",
+            len(passed_over),
+            shorten_list(passed_over),
+        )
+    return remaining
+
+
+def have_box(scenes: Sequence[Scene]) -> bool:
+    """Tell whether any scene has a labelled box, other than that of a crowd."""
     return any(len(scene.boxes_ltrb) for scene in scenes)
 
 
@@ -205,21 +239,32 @@ def _group_hands(
     Args:
         content: The COCO file's content.
         orders: {id of a category of hands: the order of its keypoints}.
+
+    Raises:
+        SampleError: An annotation is of no listed image, or its box or keypoints cannot be used.
     """
     hands: dict[str | None, list[_LabelledHand]] = {
         id_text(image["id"]): [] for image in content["images"]
     }
     for position, annotation in enumerate(content["annotations"]):
         category_id = id_text(annotation["category_id"])
-        if category_id in orders:
-            hands[id_text(annotation["image_id"])].append(
-                _LabelledHand(
-                    [float(side) for side in annotation["bbox"]],
-                    _labelled_keypoints(annotation, position, orders[category_id]),
-                    annotation["category_id"],
-                    bool(annotation.get("iscrowd")),
-                )
+        if category_id not in orders:
+            continue
+        location = annotation_name(annotation.get("id"), position)
+        image_id = id_text(annotation.get("image_id"))
+        if image_id not in hands:
+            raise SampleError(
+                f"{location} is of the image {image_id}, which `images` lacks: list the image "
+                "there, or take the annotation out"
             )
+        hands[image_id].append(
+            _LabelledHand(
+                parse_numbers(annotation.get("bbox"), (4,), location=location, field="bbox"),
+                _labelled_keypoints(annotation, location, orders[category_id]),
+                annotation["category_id"],
+                bool(annotation.get("iscrowd")),
+            )
+        )
     return hands
 
 
@@ -315,7 +360,7 @@ def scenes_of_images(path: Path, image_paths: Iterable[Path]) -> dict[Path, Scen
     by_path: dict[str, Scene] = {}
     by_name: dict[str, list[Scene]] = {}
     all_scenes = read_scenes(path)
-    if not _have_box(all_scenes):
+    if not have_box(all_scenes):
         _log.warning("%s has no box around a single hand: no hand is looked for", path)
     for scene in all_scenes:
         by_path[os.path.realpath(scene.path)] = scene
@@ -412,21 +457,21 @@ def _check_name(name: str) -> None:
 def _upright_size(image_path: Path) -> tuple[int, int] | None:
     """Return (width, height) of an upright image by its header; None where that says nothing."""
     try:
-        header = read_header(image_path.read_bytes())
-    except (ImageError, OSError):  # whoever reads the image says so
+        header = read_header(read_content(image_path))
+    except (ImageError, UnreadableError):  # whoever reads the image says so
         return None
     size = (header.width, header.height)
     return (size[::-1] if header.orientation > 4 else size) if header.width else None
 
 
 def _labelled_keypoints(
-    annotation: dict[str, Any], position: int, order: Sequence[int] | None
+    annotation: dict[str, Any], location: str, order: Sequence[int] | None
 ) -> np.ndarray:
     """Return the keypoints (21, 3) of an annotation in our order; zeros where it has none.
 
     Args:
         annotation: The annotation.
-        position: Its position in the file's list.
+        location: Its name, for messages.
         order: Where our keypoints stand in its own; None where that is unknown.
 
     Raises:
@@ -434,18 +479,18 @@ def _labelled_keypoints(
         ValueError: Their order is unknown.
     """
     values = annotation.get("keypoints") or np.zeros(3 * KEYPOINT_COUNT)
-    location = annotation_name(annotation.get("id"), position)
     keypoints = parse_numbers(values, (KEYPOINT_COUNT, 3), location=location, field="keypoints")
     if not keypoints.any():
         return keypoints
     check_visibilities(keypoints[:, 2], location, highest=2)
-    make_keypoints(keypoints[:, :2], keypoints[:, 2] > 0, location)  # which checks the places
+    # For its checks alone: v may be 2 here.
+    make_keypoints(keypoints[:, :2], keypoints[:, 2] > 0, location)
     if order is None:
         raise ValueError(UNKNOWN_ORDER)
     return keypoints[list(order)]
 
 
-def _as_ltrb(boxes_xywh: list[list[float]]) -> np.ndarray:
+def _as_ltrb(boxes_xywh: list[np.ndarray]) -> np.ndarray:
     """Return boxes of x, y, width, height as (N, 4) of left, top, right, bottom."""
     array = np.array(boxes_xywh, float).reshape(-1, 4)
     return np.concatenate([array[:, :2], array[:, :2] + array[:, 2:]], axis=1)

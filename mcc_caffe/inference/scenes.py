@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mcc_caffe.core.hand import SKELETON, are_same_keypoints, nms
+from mcc_caffe.core.hand import are_same_keypoints, has_plausible_bones, nms
 from mcc_caffe.core.hand_boxes import are_of_same_hand, box_areas, box_iou, nms_boxes
 from mcc_caffe.inference.looks import (
     SECOND_LOOK_FACTOR,
@@ -35,8 +35,6 @@ _NMS_IOU = 0.4
 _NMS_SHARE_INSIDE = 0.6
 # Boxes with a lower IoU are apart: they are of two hands.
 _LEAST_OVERLAP = 0.15
-# The longest bone in median bones; a hand's is at most 4.
-_LONGEST_BONE = 6.0
 SCORE_THRESHOLD = 0.35
 # The bonus of a proposal's score is 4 x (min(strength, 2) - 1). It weighs so much that the box head
 # nearly decides alone: looks see little in half-hidden hands that the head is sure of.
@@ -189,17 +187,6 @@ def _look_at_squares(looker: Looker, proposals: Sequence[Proposal]) -> list[Look
     return looker.look(
         [Look(square_window(proposal.box, _FIRST_LOOK_FACTOR)) for proposal in proposals]
     )
-
-
-def has_plausible_bones(keypoints: np.ndarray) -> bool:
-    """Tell whether no bone is far longer than the others.
-
-    Args:
-        keypoints: (21, 2 or more) of x, y.
-    """
-    start, end = np.array([bone[:2] for bone in SKELETON]).T
-    lengths = np.linalg.norm(keypoints[start, :2] - keypoints[end, :2], axis=1)
-    return bool(lengths.max() <= _LONGEST_BONE * np.median(lengths))
 
 
 def nms_answers_by_keypoints(answers: Sequence[LookAnswer]) -> list[LookAnswer]:

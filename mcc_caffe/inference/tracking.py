@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcc_caffe.core.hand import ENOUGH_KEYPOINTS, nms
+from mcc_caffe.core.hand import ENOUGH_KEYPOINTS, has_plausible_bones, nms
 from mcc_caffe.inference.looks import keypoints_box, longer_side
-from mcc_caffe.inference.scenes import SCORE_THRESHOLD, are_same_hand, has_plausible_bones
+from mcc_caffe.inference.scenes import SCORE_THRESHOLD, are_same_hand
 from mcc_caffe.paper import CONFIDENCE_THRESHOLD
 
 # Frames between two searches: while a hand is followed, and while none is.
@@ -97,7 +97,7 @@ class Track:
 
     def expected_keypoints(self, time: float) -> np.ndarray:
         """Return where the keypoints should be at a time, (21, 3) with the last confidences."""
-        seconds = min(max(time - self.time, 0.0), _COASTING_SECONDS)
+        seconds = min(time - self.time, _COASTING_SECONDS)
         expected = self.sighting.keypoints.astype(np.float64)
         expected[:, :2] += self.velocity * seconds
         return expected
@@ -146,7 +146,7 @@ class Tracks:
         self._frames_since_search: int | None = None  # None: no search yet, or it failed
 
     @property
-    def visible(self) -> list[Track]:
+    def _visible(self) -> list[Track]:
         """The hands that were seen in the last frame, by their ids."""
         return [track for track in self._tracks if not track.is_missing]
 
@@ -173,7 +173,7 @@ class Tracks:
         Returns:
             The hands that are there, by their ids.
         """
-        followed_before = {track.id for track in self.visible}
+        followed_before = {track.id for track in self._visible}
         expected = [track.expected_keypoints(time) for track in self._tracks]
         sightings = [
             sighting
@@ -184,7 +184,7 @@ class Tracks:
         is_lost = any(track.is_missing and track.id in followed_before for track in self._tracks)
         self._search(time, search, is_lost)
         self._forget(time)
-        return self.visible
+        return self._visible
 
     def _search(
         self,
@@ -195,7 +195,7 @@ class Tracks:
         """Search all of the frame if it is time to, or if a hand was lost."""
         is_first = self._frames_since_search is None
         self._frames_since_search = (self._frames_since_search or 0) + 1
-        interval = SEARCH_INTERVAL if self.visible else self._idle_search_interval
+        interval = SEARCH_INTERVAL if self._visible else self._idle_search_interval
         if not (is_first or is_lost or self._frames_since_search >= interval):
             return
         self._frames_since_search = None  # where the search fails, the next frame has one
@@ -232,7 +232,7 @@ class Tracks:
     def _forget(self, time: float) -> None:
         """Forget hands that have been missing for long, and those beyond the most."""
         self._tracks = [track for track in self._tracks if time - track.time <= MISSING_SECONDS]
-        by_score = sorted(self.visible, key=lambda track: -track.sighting.score)
+        by_score = sorted(self._visible, key=lambda track: -track.sighting.score)
         if self._most_hands is not None and len(by_score) > self._most_hands:
             self._tracks = sorted(by_score[: self._most_hands], key=lambda track: track.id)
 

@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.hand_pose import Box, HandPose
-from mcc_caffe.inference.pose_reports import keypoint_reports
+from mcc_caffe.inference.pose_reports import keypoint_reports, shown_boxes
 from mcc_caffe.inference.reports import TIME_DIGITS
 
 DAMAGED_FRAME_LINE = "null"
@@ -54,12 +54,11 @@ def one_hand_line(time: float, pose: HandPose, track_id: int | None) -> str:
         track_id: The number by which the hand is followed; None where none is.
 
     Returns:
-        A JSON object: "time", "hand_present", "id", "score", "keypoints", each [x, y, confidence]
-        or null, and "mask_box", [x, y, width, height] or null.
+        A JSON object: "time", "hand_present", "id", "score", "box", [x, y, width, height] or null,
+        "keypoints", each [x, y, confidence] or null, and "mask_box", as "box".
     """
     start = {"time": round(time, TIME_DIGITS), "hand_present": pose.hand_present}
-    mask_box = pose.mask_box() if pose.hand_present else None
-    return _line({**start, **_entries(pose, track_id, mask_box)})
+    return _line({**start, **_entries(pose, track_id, *shown_boxes(pose))})
 
 
 def all_hands_line(time: float, hands: Sequence[tuple[int | None, HandPose]]) -> str:
@@ -70,21 +69,22 @@ def all_hands_line(time: float, hands: Sequence[tuple[int | None, HandPose]]) ->
         hands: The number and the pose of each hand.
 
     Returns:
-        A JSON object: "time" and "hands", each with "box", [x, y, width, height], and the entries
-        of `one_hand_line` except for "time" and "hand_present".
+        A JSON object: "time" and "hands", each with the entries of `one_hand_line` except for
+        "time" and "hand_present".
     """
-    entries = [
-        {"box": pose.box, **_entries(pose, track_id, pose.mask_box())} for track_id, pose in hands
-    ]
+    entries = [_entries(pose, track_id, pose.box, pose.mask_box()) for track_id, pose in hands]
     return _line({"time": round(time, TIME_DIGITS), "hands": entries})
 
 
-def _entries(pose: HandPose, track_id: int | None, mask_box: Box | None) -> dict[str, Any]:
-    """Return what the JSON says of a hand, except for its box."""
+def _entries(
+    pose: HandPose, track_id: int | None, box: Box | None, mask_box: Box | None
+) -> dict[str, Any]:
+    """Return what the JSON says of a hand."""
     assert pose.score is not None  # infer refuses nets without a pose stage
     return {
         "id": track_id,
         "score": round(pose.score, 4),
+        "box": box,
         "keypoints": [
             None if point is None else [point["x"], point["y"], point["confidence"]]
             for point in keypoint_reports(pose)

@@ -168,7 +168,9 @@ def _decode(content: bytes) -> np.ndarray:
         raise HTTPException(413, str(error)) from None
     except ImageError as error:
         status = 422 if _is_known(read_header(content).format) else 415
-        raise HTTPException(status, str(error)) from None
+        # `curl -d` removes bytes of 0, of which the files of nearly all images have some.
+        advice = "" if b"\0" in content else " (curl needs --data-binary: -d removes bytes)"
+        raise HTTPException(status, f"{error}{advice}") from None
 
 
 def _is_known(image_format: str) -> bool:

@@ -19,9 +19,9 @@ from mcc_caffe.serving.label_files import ANSWERS, ImageFile, LabelFiles
 from mcc_caffe.serving.mask_refinement import refine_mask
 from mcc_caffe.serving.run_lengths import encode_runs
 
-# Part of the net's name. Raise the mask's number when refine_mask changes: answers are then
-# computed anew.
-_METHOD = f"looks {DEFAULT_LOOKS} upright, mask 1"
+# Part of the net's name. Raise a number when what it counts changes (HandPredictor's presence,
+# refine_mask): answers are then computed anew.
+_METHOD = f"looks {DEFAULT_LOOKS} upright, presence 2, mask 1"
 
 # What is said of a fault that the page shows until the command ends, whatever is mended meanwhile.
 AT_NEXT_START = "the command looks at the image again at its next start"

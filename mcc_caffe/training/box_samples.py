@@ -11,6 +11,7 @@ import numpy as np
 from mcc_caffe.core.geometry import (
     apply_to_boxes,
     compose,
+    cut_for_warp,
     mirror_affine,
     resize_affine,
     translation,
@@ -69,9 +70,10 @@ def draw_sample(labelled_image: LabelledImage, size: int, rng: np.random.Generat
     is_clear = visible_areas >= _LEAST_VISIBLE * box_areas(boxes)
     is_clear[len(labelled_image.boxes) :] = False
     in_view = visible_areas > 0  # the others are lines at the edge, which would mark cells there
-    image = ColourChange.draw(rng).apply(labelled_image.image)
+    part, part_to_input = cut_for_warp(labelled_image.image, to_input, size)
+    part = ColourChange.draw(rng).apply(part)
     return BoxSample(
-        network_input(image, to_input, size),
+        network_input(part, part_to_input, size),
         encode_boxes(visible[in_view], is_clear[in_view], size // STRIDE, size // STRIDE),
     )
 

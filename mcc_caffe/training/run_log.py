@@ -21,8 +21,7 @@ class IterationStats(NamedTuple):
 
     Attributes:
         losses: {loss blob: unweighted loss}, in the order of the stages.
-        trivial_loss: The loss that a pose stage would have with the trivial answer "joints 0,
-            background 1".
+        trivial_loss: The loss of a pose stage with the trivial answer, "keypoints 0, background 1".
         seconds: The time that the iteration took.
         data_wait: The part of this time in which the training waited for the batch, in seconds.
     """

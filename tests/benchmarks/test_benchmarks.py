@@ -27,7 +27,7 @@ from benchmarks.timing import peak_mib, spread, timed
 from caffe_build.locate import cache_folder
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.predictor import HandPredictor
-from tests.support.commands import ROOT, Begun, begin, run
+from tests.support.commands import ROOT, Begun, begin, run, run_program
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +102,11 @@ def test_measurements_take_turns():
 
         return run
 
-    first, second = measure("a", [1.0, 5.0], [3.0]), measure("b", [2.0], [])
-    rows = jobs.in_turns([first, second], 2)
-    assert order == ["a", "b", "a", "b"]
-    assert rows[0]["times"] == [1.0, 5.0, 3.0] and rows[0]["median"] == 3.0 and rows[0]["runs"] == 3
+    first, second = measure("a", [1.0, 5.0], [3.0], [9.0]), measure("b", [2.0], [])
+    rows = jobs.in_turns([first, second], 3)
+    assert order == ["a", "b", "a", "b", "a"]  # what has failed takes no further turn
+    times = {"median": rows[0]["median"], "runs": rows[0]["runs"], "times": rows[0]["times"]}
+    assert times == {"median": 4.0, "runs": 4, "times": [1.0, 5.0, 3.0, 9.0]}
     assert rows[1] == {"engine": "b", "status": "failed: no memory"}
 
 
@@ -169,6 +170,14 @@ def test_pytorch_finds_what_caffe_finds(nets, engine):
     assert row["status"] == "" and 0 < row["difference"] <= tolerance
 
 
+def test_each_engine_may_use_all_cores_whatever_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(network, "CORES", 3)
+    monkeypatch.setattr(network, "ask", lambda *words, environment: environment)
+    (row,) = measure_mini("caffe", tmp_path, batch=1)
+    assert row["OMP_NUM_THREADS"] == "3"
+
+
 def test_what_cannot_be_installed_or_run_is_a_row(nets, monkeypatch):
     def fail(*args):
         raise UserError("no network")
@@ -213,6 +222,33 @@ def test_pytorch_has_caffe_s_loss_and_gradients(tmp_path):
         )
     (tmp_path / "mini/loss.json").write_text("1.0")
     assert measure_torch(tmp_path / "mini")[0]["status"].startswith("differs from Caffe: loss by ")
+
+
+def test_pytorch_is_compared_in_the_layout_that_is_timed(tmp_path):
+    """A stand-in for the comparison says in which layouts the kernels and the images lie."""
+    require_pytorch()
+    jobs.in_process(training.prepare, "mini", tmp_path / "mini")
+    code = """
+import sys, torch
+from benchmarks.peers import torch_cpu_training as worker
+
+def layouts(net, batch, *_):
+    tensors = [batch["data"], *(layer.weight for layer in net.convolutions.values())]
+    formats = torch.contiguous_format, torch.channels_last
+    return {
+        str(layout): all(tensor.is_contiguous(memory_format=layout) for tensor in tensors)
+        for layout in formats
+    }
+
+worker.differences = layouts
+worker.main(*sys.argv[1:])
+"""
+    python = cache_folder() / "peers" / network.TORCH[0] / "bin/python"
+    for layout in ("contiguous_format", "channels_last"):
+        words = [tmp_path / "mini", layout, "float32", 1, 1, 1]
+        facts = json.loads(run_program(python, "-c", code, *words).stdout)
+        assert facts["torch.contiguous_format"] == (layout == "contiguous_format")
+        assert facts["torch.channels_last"] == (layout == "channels_last")
 
 
 def test_training_is_that_of_the_command(drawn_set):
@@ -319,6 +355,81 @@ def test_the_ratios_of_training_by_hand():
         ["43.3", "1.2"],
         ["52", ""],
     ]
+
+
+def test_the_first_iteration_of_a_training_does_not_count(tmp_path, monkeypatch):
+    lines = [{"seconds": seconds, "loss": 100 * seconds} for seconds in (9.0, 1.0, 2.0)]
+    monkeypatch.setattr(training, "run_training", lambda *arguments: lines)
+    (row,) = measure_caffe_training(tmp_path)
+    assert row["times"] == [1.0, 2.0] and row["loss_at_start"] == 900
+
+
+@pytest.mark.parametrize("cores, threads", [(1, [1, 2]), (2, [1, 2]), (3, [1, 2, 3])])
+def test_a_training_has_the_threads_that_its_row_says(cores, threads, tmp_path, monkeypatch):
+    """Two processes have as many threads each, and PyTorch as many in its single process."""
+
+    def run_training(source, options, environment):
+        started = options["--processes"] * int(environment["OMP_NUM_THREADS"])
+        return [{"seconds": 1.0, "loss": started}] * 2
+
+    def ask(python, worker, folder, layout, precision, batch, threads, least):
+        return {**spread([1.0]), "loss_at_start": threads}
+
+    monkeypatch.setattr(training, "CORES", cores)
+    monkeypatch.setattr(training, "run_training", run_training)
+    monkeypatch.setattr(training, "ask", ask)
+    monkeypatch.setattr(training, "environment", lambda *arguments: sys.executable)
+    steps = training.jobs(tmp_path, tmp_path, quick=True)
+    rows = [row for job in steps if job.table == training.TABLE for row in job.run()]
+    assert [row["loss_at_start"] for row in rows] == [row["threads"] for row in rows]
+    assert sorted({row["threads"] for row in rows}) == threads
+    of_two = {row["threads"] for row in rows if row["processes"] == 2}
+    assert of_two == {row["threads"] for row in rows if row["batch"] == 26} == {2}
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (None, "-"),
+        (12, "12"),
+        (0.76349, "0.763"),
+        (999.49, "999"),
+        (999.5, "1000"),
+        (-999.99, "-1000"),
+        (1231.4, "1231"),
+    ],
+)
+def test_numbers_of_tables(value, text):
+    assert tables.format_value(value) == text
+
+
+def test_the_last_sections_need_no_rendered_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "render_set", begin)
+    steps = bench.jobs(["data", "files"], tmp_path, True, tmp_path)
+    assert [job.table for job in steps] == [table for _, table, _ in bench.PRINTED]
+    with pytest.raises(Begun):
+        bench.jobs(["training"], tmp_path, True, tmp_path)
+
+
+def test_results_are_json_where_a_number_is_infinite(tmp_path):
+    """JSON has no infinity and no NaN, which other programs refuse to read."""
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    row = {"status": "differs from Caffe by inf", "difference": float("inf"), "median": 0.5}
+    none = {**row, "difference": None}
+    output.write_results(tmp_path, "gpu", "a table", {"rows": [row, {"error": float("nan")}]})
+    written = json.loads((tmp_path / "gpu.json").read_text(), parse_constant=refuse)
+    assert written["rows"] == [none, {"error": None}]
+    machine = {"processor": "p", "cores": 2, "memory_gib": 1.0, "blas": "b", "onednn": "o"}
+    machine |= {"system": "s", "date": "d", "load": 0.0}
+    results = {"command": "c", "machine": machine, "seconds": 1.0, "tables": {}}
+    row |= {"variant": "mini", "batch": 1, "engine": "torch", "p10": 0.5, "p90": 0.5}
+    bench.write({**results, "tables": {"network": [row]}}, tmp_path, None)
+    written = json.loads((tmp_path / "bench.json").read_text(), parse_constant=refuse)
+    assert written["tables"]["network"][0]["difference"] is None
+    assert "differs from Caffe by inf" in (tmp_path / "bench.md").read_text()
 
 
 def few_jobs(nets, drawn_set, last=None):

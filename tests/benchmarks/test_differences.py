@@ -42,7 +42,7 @@ def test_the_difference_as_a_share(values, expected, difference):
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_what_is_no_number_is_no_agreement(number, tmp_path, monkeypatch):
-    monkeypatch.setattr(network, "ask", lambda *arguments: {"difference": number})
+    monkeypatch.setattr(network, "ask", lambda *words, **options: {"difference": number})
     (row,) = network.measure("mini", "caffe", tmp_path, batch=1, least=1, seconds=0)
     assert row["status"].startswith("differs from Caffe by")
     row = {"loss_difference": 0.0, "gradient_difference": number}

@@ -101,6 +101,28 @@ def test_the_worker_describes_itself():
     assert done.returncode == 1 and "benchmarks.gpu_worker training VARIANT GPU" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nothing", "mini", "cpu"),
+        ("training", "huge", "cpu", "1", "1"),
+        ("training", "mini", "gpu", "1", "1"),
+        ("training", "mini", "cpu", "1", "two"),
+        ("training", "mini", "cpu", "1"),
+        ("agreement", "mini", "cpu", "1"),
+    ],
+)
+def test_the_worker_describes_itself_where_the_arguments_do_not_fit(words):
+    with pytest.raises(SystemExit) as stopped:
+        gpu_worker.main(*words)
+    assert stopped.value.code == gpu_worker.__doc__
+
+
+def test_the_worker_refuses_a_gpu_that_caffe_cannot_use():
+    done = run("benchmarks.gpu_worker", "training", "mini", 97, 1, 1)
+    assert refusal(done, code=1).startswith("error: GPU 97 ")
+
+
 def test_the_workers_figures_on_the_cpu():
     done = run("benchmarks.gpu_worker", "training", "mini", "cpu", "1", "1")
     figure = json.loads(done.stdout)
@@ -123,6 +145,7 @@ def test_the_memory_of_caffe_and_of_pytorch_is_what_nvidia_smi_says(
 ):
     """The tests need neither a GPU nor PyTorch: a stand-in takes its calls."""
     select_device = gpu_worker.select_device
+    monkeypatch.setattr(gpu_worker, "require_gpus", lambda gpus: None)
     monkeypatch.setattr(gpu_worker, "select_device", lambda gpu: select_device(None))
     assert gpu_worker.training("mini", 2, 1, 1)["mib"] == 1234
     torch = MagicMock()
@@ -140,9 +163,7 @@ def test_the_table(monkeypatch, tmp_path, capsys):
 
     def on_cpu(python, module, job, variant, _gpu, *numbers, environment):
         if job == "training":
-            return original(
-                python, module, job, "no such variant", "cpu", *numbers, environment=environment
-            )
+            return original(python, "no_such_module", environment=environment)
         return {
             "agreement": {
                 way: {"blob": "conv1_1", "error": 2e-6} for way in ("forward", "backward")
@@ -168,7 +189,8 @@ def test_the_table(monkeypatch, tmp_path, capsys):
         "| 0.500 s/iteration, 0.125 s of it waiting for data |",
         "| inference, full pyramid | paper | TF32, 64 MiB "
         "| 12.0 ms/image, 10.0 of it in the net, 19 levels |",
-        "| training, batch 13 | paper | TF32, 512 MiB | failed: KeyError: 'no such variant' |",
+        "| training, batch 13 | paper | TF32, 512 MiB "
+        f"| failed: {sys.executable}: No module named no_such_module |",
     ):
         assert line in table
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]

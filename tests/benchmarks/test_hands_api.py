@@ -4,6 +4,7 @@ import argparse
 import http.server
 import json
 import os
+import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -50,6 +51,17 @@ def test_answers_after_the_end_do_not_raise_the_rate():
         server.server_close()
     answered, a_second = (float(cell) for cell in table.splitlines()[-1].split("|")[2:4])
     assert answered >= 7 and a_second <= 1 / ANSWER_SECONDS
+
+
+def test_a_client_whose_server_has_ended_ends_too():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    tally, start = hands_api.Tally(), time.monotonic()
+    images = hands_api.make_images()
+    hands_api.send_until(start + 5, port, "hands=one", images=images, tally=tally, first=0)
+    assert len(tally.faults) == 1 and tally.faults[0].startswith("no answer: ConnectionRefused")
+    assert time.monotonic() - start < 4
 
 
 def test_the_command_loads_a_server_for_some_seconds():

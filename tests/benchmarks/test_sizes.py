@@ -186,6 +186,7 @@ def test_a_set_that_was_built_again_of_other_data_is_refused(two_sets, tmp_path,
     for _ in range(2):
         with pytest.raises(Begun):
             sizes.main(options)
+        (out / "width0.25_input128/seed0/snapshots").mkdir(parents=True, exist_ok=True)
     shutil.rmtree(data / "train")
     shutil.copytree(data / "validation", data / "train")
     with pytest.raises(UserError, match="holds trainings with data_sha256 .*: give another --out"):

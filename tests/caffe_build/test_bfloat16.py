@@ -5,7 +5,6 @@ processor has bfloat16, these tests run on it, else on numbers that our layer ro
 """
 
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from tests.support.chains import (
     fresh,
     result,
 )
-from tests.support.commands import run_code
+from tests.support.commands import run_code, run_program
 from tests.support.convolutions import SHAPES, TOLERANCE, assert_equal, convolution, passes
 from tests.support.weights import copy_weights
 
@@ -294,18 +293,9 @@ def test_the_stock_program_says_what_it_computes_in(tmp_path, caffe_tool, value)
 
 
 def _stock_caffe(program, folder, value):
-    return subprocess.run(
-        [program, "time", "-model", folder / "net.prototxt", "-iterations", "1"],
-        env={
-            **os.environ,
-            PRECISION_VARIABLE: value,
-            "GLOG_minloglevel": "0",
-            "GLOG_logtostderr": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("time", "-model", folder / "net.prototxt", "-iterations", 1)
+    logging = {"GLOG_minloglevel": "0", "GLOG_logtostderr": "1"}
+    return run_program(program, *words, env={**os.environ, PRECISION_VARIABLE: value, **logging})
 
 
 def test_threads_round_alike(tmp_path):

@@ -20,7 +20,7 @@ from caffe_build.errors import CompileError, DiskError, PrefixError, SourceError
 from caffe_build.options import CPU
 from caffe_build.source import choose_source, hash_tree
 from tests.support.builds import environment, write_program
-from tests.support.commands import ROOT, refusal, run
+from tests.support.commands import ROOT, refusal, run, run_program
 
 
 @pytest.mark.parametrize("layout", ["python", "lib/python3/dist-packages", "build/install/python"])
@@ -243,13 +243,7 @@ def test_a_named_source_that_is_none_and_bad_arguments(tmp_path):
 
 
 def test_an_interpreter_without_the_packages_is_told_which_to_use():
-    bare = subprocess.run(
-        [sys.executable, "-S", "-m", "caffe_build"],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
+    bare = run_program(sys.executable, "-S", "-m", "caffe_build", env=environment())
     assert "run caffe_build/setup.sh" in refusal(bare, CompileError.code)
 
 
@@ -257,13 +251,7 @@ def test_an_installed_package_names_no_script_that_it_lacks(tmp_path):
     shutil.copytree(ROOT / "caffe_build", tmp_path / "caffe_build")
     (tmp_path / "caffe_build/setup.sh").unlink()
     bare, hint = (
-        subprocess.run(
-            [sys.executable, *words],
-            cwd=tmp_path,
-            env=environment(PYTHONPATH=str(tmp_path)),
-            capture_output=True,
-            text=True,
-        )
+        run_program(sys.executable, *words, cwd=tmp_path, env=environment(PYTHONPATH=str(tmp_path)))
         for words in (
             ("-S", "-m", "caffe_build"),
             ("-c", "from caffe_build import requirements as r; print(r.packages_hint())"),
@@ -356,9 +344,9 @@ def run_setup_sh(tools, *arguments, root=ROOT, **variables):
 
     Several runs at once share one folder of tools: writing a script fails the run that reads it.
     """
-    command = [tools / "bash", root / "caffe_build" / "setup.sh", *arguments]
+    script = root / "caffe_build" / "setup.sh"
     environment = {"PATH": str(tools), "TMPDIR": str(tools.parent), **variables}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return run_program(tools / "bash", script, *arguments, env=environment)
 
 
 def copy_for_setup(clone):

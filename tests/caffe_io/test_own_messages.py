@@ -1,5 +1,6 @@
 """The messages that stand in for Caffe's say and read the same."""
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -73,7 +74,8 @@ def test_weights_and_samples_are_read_without_caffe(weights, drawn_set):
         ),
         (
             "read_text('NetParameter', 'solver/mini/solver.prototxt')",
-            "solver/mini/solver.prototxt is no NetParameter prototxt, or one that needs Caffe",
+            "solver/mini/solver.prototxt is no NetParameter prototxt, or one that needs a working "
+            "Caffe, which was not found",
         ),
     ],
 )
@@ -85,6 +87,17 @@ def test_what_needs_caffe_says_so_in_one_line(call, words):
     done = run_without_caffe(code)
     line = refusal(done)
     assert words in line and "`python -m caffe_build`" in line
+
+
+def test_what_needs_caffe_says_what_is_wrong_with_a_broken_one(tmp_path):
+    (tmp_path / "caffe.py").write_text("raise ImportError('libfoo.so.1: gone')")
+    code = (
+        "from mcc_caffe.core.commands import run_command; "
+        "from mcc_caffe.caffe_io.protobuf import messages; "
+        "run_command(lambda: messages().SolverParameter())"
+    )
+    done = run_code(code, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert "caffe cannot be imported (libfoo.so.1: gone)" in refusal(done)
 
 
 def test_a_folder_called_caffe_is_no_caffe(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import text_format
 
 from mcc_caffe.caffe_io.protobuf import messages
-from mcc_caffe.caffe_io.run_folder import NET_FILE, run_settings
+from mcc_caffe.caffe_io.run_folder import NET_FILE, run_net_path, run_settings
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,16 @@ def test_what_has_no_settings_has_none(net, tmp_path):
         (tmp_path / NET_FILE).write_text(net)
     snapshot = tmp_path / "snapshots/mcc_iter_7.caffemodel"
     assert run_settings(snapshot) == {}
+
+
+def test_a_linked_snapshot_belongs_to_the_run_in_which_the_link_lies_if_there_is_one(tmp_path):
+    for name in ("run", "other", "weights"):
+        (tmp_path / name / "snapshots").mkdir(parents=True)
+    for name in ("run", "other"):
+        (tmp_path / name / NET_FILE).touch()
+    snapshot = tmp_path / "run/snapshots/mcc_iter_7.caffemodel"
+    snapshot.touch()
+    for name, run in (("other", "other"), ("weights", "run")):
+        link = tmp_path / name / "snapshots/linked.caffemodel"
+        link.symlink_to(snapshot)
+        assert run_net_path(link) == tmp_path / run / NET_FILE

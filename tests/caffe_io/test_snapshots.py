@@ -196,3 +196,10 @@ def test_the_type_is_read_with_protobuf_of_python_3_10(folder, monkeypatch):
 
 def test_a_state_says_of_which_type_its_solver_was(folder):
     assert snapshots.read_state(folder / "mcc_iter_4.solverstate").solver_type == "SGD"
+
+
+def test_the_newest_snapshot_is_that_of_the_highest_iteration(tmp_path):
+    for iteration in (9, 10, 2):
+        (tmp_path / f"mcc_iter_{iteration}.caffemodel").touch()
+    names = [path.name for path in snapshots.weights_files(tmp_path)]
+    assert names == [f"mcc_iter_{iteration}.caffemodel" for iteration in (10, 9, 2)]

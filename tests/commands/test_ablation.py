@@ -50,6 +50,12 @@ NETS = ("full", "without_mask", "without_pose")
         ([0.0, 0.0], [0.0, 0.0], UNDECIDED),  # nothing was learnt
         ([0.75, 1.0], [0.5, 0.75], UNDECIDED),  # equal differences say nothing of chance
         ([0.7, 0.8, 0.9], [0.6, 0.7, 0.8], UNDECIDED),  # nor do those that differ by rounding
+        # Both differences are 1/105000, up to rounding.
+        (
+            [68223 / 105000, 59312 / 105000],
+            [68222 / 105000, 59311 / 105000],
+            UNDECIDED,
+        ),
         # Seeds differ by .4, pairs hardly: .1, .11, .09: t = 10 * sqrt(3), p = .003.
         ([0.5, 0.71, 0.89], [0.4, 0.6, 0.8], HELD),
         ([0.5, 0.6, 0.9], [0.4, 0.6, 0.8], UNDECIDED),  # .1, 0, .1: t = 2, p = .18
@@ -330,9 +336,10 @@ def test_another_source_and_sets_and_a_trained_trunk(two_sets, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--", "--seed", "3"], "--seed after `--` is for the ablation to set: leave it out"),
-        (["--", "--colours", "--out=x"], "--out after `--` is for the ablation to set"),
-        (["--", "--see", "3"], "--seed after `--` is for the ablation to set: leave it out"),
+        (["--", "--seed", "3"], "the ablation decides --seed itself: leave it out after `--`"),
+        (["--", "--colours", "--out=x"], "the ablation decides --out itself: leave it out"),
+        (["--", "--only-stages"], "the ablation decides --only-stages itself"),
+        (["--", "--see", "3"], "the ablation decides --seed itself: leave it out after `--`"),
         (["--", "--no-such-thing"], "unrecognized arguments: --no-such-thing"),
         (["data/lmdb"], "unrecognized arguments: data/lmdb"),
         (["--measure-on", "nowhere"], "nowhere"),
@@ -347,9 +354,29 @@ def test_what_cannot_be_is_refused_in_one_line(two_sets, tmp_path, arguments, me
     assert message in refusal(done) and not (tmp_path / "out").exists()
 
 
+def begin_training(folder, *_):
+    """Stand for `train_once`, whose training is interrupted."""
+    (folder / "snapshots").mkdir(parents=True, exist_ok=True)
+    raise Begun
+
+
+def test_settings_that_no_training_began_with_bind_nothing(two_sets, tmp_path, monkeypatch):
+    def train(batch_size):
+        words = ("--data", two_sets, "--out", tmp_path / "out", "--batch-size", batch_size)
+        with pytest.raises(Begun):
+            ablation.main(list(map(str, words)))
+
+    monkeypatch.setattr(ablation, "train_once", begin)
+    train(2)
+    monkeypatch.setattr(ablation, "train_once", begin_training)
+    train(3)
+    with pytest.raises(UserError, match="holds trainings with batch_size 3, not 2: give another"):
+        train(2)
+
+
 def test_what_a_solver_makes_of_a_length_is_recorded(two_sets, tmp_path, monkeypatch):
     """The first half of a training whose rate falls to 0 is no training of half the length."""
-    monkeypatch.setattr(ablation, "train_once", begin)
+    monkeypatch.setattr(ablation, "train_once", begin_training)
     falling, stepped = tmp_path / "falling.prototxt", tmp_path / "stepped.prototxt"
     shutil.copy(ROOT / "solver/mini/solver_fine_tuning.prototxt", falling)
     shutil.copy(ROOT / "solver/mini/solver.prototxt", stepped)

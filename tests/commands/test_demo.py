@@ -7,15 +7,15 @@ import signal
 import cv2
 import pytest
 
+from mcc_caffe import demo
 from mcc_caffe.caffe_io.default_weights import shipped_weights
-from tests.support.commands import run, start, wait_for
+from tests.support.commands import Begun, begin, run, start, wait_for
 
 
-def test_the_demo_goes_from_nothing_to_drawings(tmp_path):
+def test_the_demo_goes_from_nothing_to_drawings(tmp_path, monkeypatch):
     out = tmp_path / "demo"
-    for _ in range(2):  # it may be run again
-        done = run("mcc_caffe.demo", "--out", out, "--images", 14, "--iterations", 2, timeout=600)
-        assert done.returncode == 0, done.stderr
+    done = run("mcc_caffe.demo", "--out", out, "--images", 14, "--iterations", 2, timeout=600)
+    assert done.returncode == 0, done.stderr
     assert "Look at" in done.stdout.splitlines()[-1]
     for folder, weights in (
         ("found", out / "run/snapshots/mcc_iter_2.caffemodel"),
@@ -33,6 +33,10 @@ def test_the_demo_goes_from_nothing_to_drawings(tmp_path):
     frames = hands["clip"]["frames"]
     assert {hand["id"] for frame in frames for hand in frame["hands"]} == {1, 2}
     assert cv2.VideoCapture(str(out / "found_scenes/clip.mp4")).read()[0]
+    monkeypatch.setattr(demo.synth, "main", begin)
+    with pytest.raises(Begun):
+        demo.main(["--out", str(out)])  # it may be run again: the folder is emptied first
+    assert [path.name for path in out.iterdir()] == [".made-by-mcc-caffe"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from caffe_build.errors import PrefixError
 from mcc_caffe import doctor
+from mcc_caffe.caffe_io import precision
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.caffe_io.pycaffe import blas_kernels
 from tests.support.commands import ROOT, run, run_code
@@ -42,6 +44,11 @@ def test_this_machine():
             "ImportError: libfoo.so.1",
         ),
         ("import os; os.abort()", "it was killed by signal 6"),
+        ("print(1); raise SystemExit(0)", "ImportError: it ends the program with status 0"),
+        (
+            "import os; os.write(2, bytes([0xE9])); raise ImportError('gone')",
+            "ImportError: gone",
+        ),
     ],
 )
 def test_a_broken_caffe_is_a_row_with_a_remedy(tmp_path, text, reason):
@@ -56,7 +63,17 @@ def test_a_broken_caffe_is_a_row_with_a_remedy(tmp_path, text, reason):
         "state": "not known without Caffe",
         "remedy": "",
     }
-    assert row["OpenCV"]["status"] == "ok" and row["engine"]["state"] == "onnx runs the nets"
+    assert row["OpenCV"]["status"] == "ok"
+    expected = "onnx can run the nets: take --engine onnx until Caffe is mended"
+    assert row["engine"]["state"] == expected
+
+
+def test_the_engine_onnx_finds_hands_beside_a_caffe_that_aborts(tmp_path):
+    environment = broken_caffe(tmp_path, "import os; os.abort()")
+    words = (ROOT / "docs/demo.jpg", "--engine", "onnx", "--out", tmp_path / "out")
+    done = run("mcc_caffe.infer", *words, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/demo.json").read_text())["hand_present"]
 
 
 def test_without_caffe_onnx_runtime_runs_the_nets():
@@ -76,7 +93,7 @@ def test_without_any_engine_nothing_works(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr(doctor, "importable_folder", lambda: None)
     row = {row.name: row for row in doctor.examine()}
-    assert row["ONNX Runtime"].status == row["engine"].status == "failed"
+    assert (row["ONNX Runtime"].status, row["engine"].status) == ("absent", "failed")
     assert "pip install onnx onnxruntime" in row["engine"].remedy
 
 
@@ -109,9 +126,16 @@ def rows_of(monkeypatch, **changes):
 
 def test_gpus_are_optional(monkeypatch):
     monkeypatch.setattr(doctor, "gpu_ids", lambda: [])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     row = rows_of(monkeypatch)
     assert [row[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["absent"] * 3
-    assert all(row[name].remedy for name in ("CUDA", "NCCL", "GPUs"))
+    assert row["CUDA"].remedy.startswith("needed for --gpu only: `make caffe GPU=1`")
+    assert row["NCCL"].remedy.startswith("needed for training on several GPUs only: `make caffe")
+    assert row["GPUs"].state == "nvidia-smi lists none" and "driver" in row["GPUs"].remedy
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    row = rows_of(monkeypatch)["GPUs"]
+    assert row.state == "nvidia-smi lists none that CUDA_VISIBLE_DEVICES= leaves"
+    assert "CUDA_VISIBLE_DEVICES, where it is set" in row.remedy
     monkeypatch.setattr(doctor, "gpu_ids", lambda: [0, 1])
     row = rows_of(monkeypatch, cuda=True, nccl=True)
     assert [row[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["ok"] * 3 and "0, 1" in row[
@@ -122,12 +146,26 @@ def test_gpus_are_optional(monkeypatch):
 @pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("choice", ["bfloat16", "float32"])
 def test_bfloat16_is_optional(monkeypatch, onednn, choice):
-    monkeypatch.setattr(doctor, "choose_precision", lambda wanted: choice)
+    monkeypatch.setattr(doctor, "choose_precision", lambda default: choice)
     row = rows_of(monkeypatch, onednn=onednn)["bfloat16"]
     has_it = onednn and choice == "bfloat16"
     assert row.status == ("ok" if has_it else "absent")
     bfloat16_found = "trainings take it, all else with --precision auto"
     assert row.state == (bfloat16_found if has_it else "trainings take float32")
+
+
+@pytest.mark.parametrize(
+    "variable, status", [(None, "ok"), ("float32", "absent"), ("nonsense", "failed")]
+)
+def test_the_precision_of_the_environment_is_that_of_trainings(variable, status, monkeypatch):
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda _: True)
+    monkeypatch.setattr(precision, "caffe_has_bfloat16", lambda: True)
+    monkeypatch.delenv(precision.PRECISION_VARIABLE)
+    if variable:
+        monkeypatch.setenv(precision.PRECISION_VARIABLE, variable)
+    row = rows_of(monkeypatch)["bfloat16"]
+    assert row.status == status
+    assert not row.remedy or precision.PRECISION_VARIABLE in row.remedy
 
 
 def test_a_caffe_that_lacks_layers_or_blas(monkeypatch):
@@ -153,15 +191,54 @@ def test_little_room_is_no_failure(monkeypatch):
     assert row.status == "absent" and "XDG_CACHE_HOME" in row.remedy
 
 
+def test_a_user_without_a_home_folder_is_no_failure(monkeypatch):
+    def refuse():
+        raise PrefixError("the user has no home folder: set HOME or XDG_CACHE_HOME")
+
+    monkeypatch.setattr(doctor, "cache_folder", refuse)
+    row = rows_of(monkeypatch)["disk"]
+    assert (row.status, row.remedy) == ("absent", "") and "set HOME" in row.state
+
+
+def test_a_home_folder_that_the_user_may_not_look_into_is_no_failure(tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0)
+    code = (
+        "import os; from mcc_caffe import doctor; "
+        "os.getuid() or os.setuid(12345); "
+        "print(doctor._row('disk', doctor._disk, ''))"
+    )
+    done = run_code(code, env={**os.environ, "XDG_CACHE_HOME": str(locked / "cache")})
+    locked.chmod(0o700)  # so that pytest can remove it
+    assert "status='ok'" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", ["Pillow", "tqdm"])
+def test_what_images_need_may_not_be_missing(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, {"Pillow": "PIL"}.get(name, name), None)
+    row = rows_of(monkeypatch)[name]
+    assert row.status == "failed" and "pip install" in row.remedy
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
+def test_onnx_runtime_may_be_missing_where_caffe_is(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    rows = rows_of(monkeypatch)
+    row = rows["ONNX Runtime"]
+    assert (row.status, row.state) == ("absent", f"{name} is not installed")
+    assert rows["engine"].status == "ok" and doctor.main([]) == 0
+
+
 @pytest.mark.parametrize(
     "name, module", [("h5py", "h5py"), ("LMDB", "lmdb"), ("PyAV", "av"), ("matplotlib",) * 2]
 )
 def test_what_images_do_without_may_be_missing_but_not_broken(name, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     row = rows_of(monkeypatch)[name]
-    assert (row.status, row.state) == ("absent", "not installed")
+    assert (row.status, row.state) == ("absent", f"{module} is not installed")
     assert row.remedy.startswith("needed for ") and "pip install" in row.remedy
     assert doctor.main([]) == 0
+    monkeypatch.delitem(sys.modules, module)
 
     def fail(name):
         raise ModuleNotFoundError("No module named 'other'", name="other")
@@ -186,7 +263,8 @@ def test_blas_passes_over_numpys_copy():
         )
         == ""
     )
-    assert doctor.blas_in_use(line("/opt/lib/libmkl_rt.so.2")) == "/opt/lib/libmkl_rt.so.2"
+    for path in ("/opt/lib/libmkl_rt.so.2", "/opt/my libs/libblas.so.3"):
+        assert doctor.blas_in_use(line(path)) == path
 
 
 @pytest.mark.parametrize(
@@ -228,7 +306,8 @@ def test_damaged_or_missing_weights_are_a_row(monkeypatch, tmp_path):
         and "install the package again" in row.remedy
     )
     monkeypatch.setattr(doctor, "shipped_weights", lambda variant: None)
-    assert rows_of(monkeypatch)["weights"].status == "absent"
+    row = rows_of(monkeypatch)["weights"]
+    assert (row.status, row.state) == ("failed", "none come with the package")
 
 
 def test_one_wrong_byte_in_the_middle_of_the_weights_is_a_row(monkeypatch, tmp_path):

@@ -84,7 +84,9 @@ def test_the_files_are_there_and_the_figures_decode(evaluated, samples, drawn_se
         "drawn": {"samples": 10, "evaluated": 10}
     }
     assert [model["name"] for model in results["models"]] == list(MODELS)
-    nets = [model["net"].rpartition("/")[2] for model in results["models"] if "net" in model]
+    nets = [
+        model["prototxt"].rpartition("/")[2] for model in results["models"] if "prototxt" in model
+    ]
     assert nets == [
         "deploy.prototxt",
         "deploy_without_mask.prototxt",
@@ -204,8 +206,8 @@ def test_every_number_stands_beside_its_conditions(evaluated):
         f"AUC: distance / {box} < threshold, {keypoints}, thresholds 0.005, 0.01 ... 0.5."
     ) in titles[0]
     assert (
-        f"`mmpose`. PCK: distance / {box} < threshold, by joint, then over joints. "
-        "AUC: distance / 30 px < threshold, by joint"
+        f"`mmpose`. PCK: distance / {box} < threshold, by keypoint, then over keypoints. "
+        "AUC: distance / 30 px < threshold, by keypoint"
     ) in titles[1]
     assert "EPE: px, labelled keypoints that were predicted." in titles[1]
     assert numbers(out)["random"]["mmpose"]["AUC"]["normaliser"] == "30 px"

@@ -26,7 +26,8 @@ from tests.support.readers import coco_content, write
         ("[]", "has none of the 10 images"),
         ('{"name": "x", "images": {}}', "has no images"),
         ('{"name": "", "images": {"a": {}}}', "the name is ''"),
-        ('{"images": {"a": {}}}', "the name is None"),
+        ('{"name": null, "images": {"a": {}}}', "the name is None"),
+        ('{"images": [], "annotations": []}', "its images are a list, as in COCO labels: give {"),
         ('{"name": "a\\nb", "images": {"a": {}}}', "the name is 'a\\nb': one that can be pr"),
         (
             '{"name": "x", "images": {"a": []}}',
@@ -56,7 +57,7 @@ from tests.support.readers import coco_content, write
         ('{"name": "x", "images": {"a": {"mask": 3}}}', "the mask of image 'a' is 3"),
         (
             '{"name": "x", "images": {"other": {}}}',
-            "has none of the 10 images: they have keys like '00000000_drawn0.jpg', the file has",
+            "has none of the 10 images: it has keys like 'other'; give keys like '00000000_drawn0.",
         ),
         (
             '{"name": "x", "images": {"00000000_drawn0.jpg": {"mask": "none.png"}}}',

@@ -15,6 +15,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.scene_runner import CountingEngine
 from mcc_caffe.inference.reports import POINT_COLUMNS
+from mcc_caffe.inference.scene_files import Scene
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import main_refusal, refusal, run
 from tests.support.hands import write_unchecked_set
@@ -92,6 +93,13 @@ def scenes(tmp_path):
     return path
 
 
+def write_table(path, image_name):
+    """Write another system's table with a hand in the corner of an image."""
+    rows = [f"{image_name},,,0,,0.9,{name},1,2,0.9" for name in NAMES]
+    path.write_text("\n".join([",".join(POINT_COLUMNS), *rows]) + "\n")
+    return path
+
+
 def test_scenes_and_images_without_hands_are_measured(scenes, two_sets, tmp_path):
     """Our own hands, read from their JSON, stand for another system's: the same row again.
 
@@ -153,6 +161,7 @@ def test_scenes_and_images_without_hands_are_measured(scenes, two_sets, tmp_path
     ],
 )
 def test_wrong_paths_are_told_before_the_work(arguments, message, scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(Scene, "read_upright_image", lambda _: pytest.fail("read"))
     monkeypatch.setattr(HandPredictor, "predict", lambda *_: pytest.fail("looked"))
     monkeypatch.setattr(HandPredictor, "predict_all", lambda *_: pytest.fail("searched"))
     words = [word.format(mini=shipped_weights("mini")) for word in arguments]
@@ -169,6 +178,29 @@ def test_scenes_can_be_measured_on_onnx_runtime(scenes, tmp_path, capsys):
     assert "| mini |" in capsys.readouterr().out
 
 
+def test_a_hand_of_a_search_needs_the_score_that_is_asked_for(scenes, tmp_path):
+    evaluate_scenes.main([str(scenes), "--score", "9", "--out", str(tmp_path / "out")])
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    (model,) = results["models"]
+    assert results["score_threshold"] == 9
+    assert model["scenes"]["recall"] == 0 and model["scenes"]["precision"] is None
+
+
+def test_boxes_without_a_pixel_of_their_image_do_not_count(scenes, tmp_path, caplog):
+    """They were hands that were missed."""
+    content = json.loads(scenes.read_text())
+    for box in ([10, 20, 0, 0], [1000, 20, 50, 50]):
+        content["annotations"].append({"image_id": 1, "category_id": 1, "bbox": box})
+    scenes.write_text(json.dumps(content))
+    others = write_table(tmp_path / "others.csv", "scene.png")
+    out = tmp_path / "out"
+    evaluate_scenes.main([str(scenes), "--predictions", str(others), "--out", str(out)])
+    own, other = json.loads((out / "results.json").read_text())["models"]
+    assert own["scenes"]["recall"] == 0.5
+    assert sum(own["scenes"]["count_by_size"]) == sum(other["scenes"]["count_by_size"]) == 2
+    assert "2 boxes have a side of 0 or lie outside of their images" in caplog.text
+
+
 def test_a_missing_image_of_a_scene_is_told_before_the_work(scenes, tmp_path):
     (tmp_path / "scene.png").unlink()
     with pytest.raises(UserError, match=r"scene.png, which is not there \(1 of 1 images"):
@@ -179,6 +211,17 @@ def test_scenes_without_any_box_are_told_before_the_work(scenes, tmp_path):
     content = json.loads(scenes.read_text())
     scenes.write_text(json.dumps({**content, "annotations": []}))
     with pytest.raises(UserError, match="scenes.json has no box around a single hand in its 1"):
+        evaluate_scenes.main([str(scenes), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_scenes_whose_boxes_have_no_pixel_are_told_before_the_work(scenes, tmp_path):
+    """They were searched for minutes, and the table had dashes."""
+    content = json.loads(scenes.read_text())
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [1000, 20, 50, 50]
+    scenes.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="none of the 1 images of scenes has a box in it: give oth"):
         evaluate_scenes.main([str(scenes), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
@@ -201,9 +244,7 @@ def test_damaged_images_are_left_out(scenes, tmp_path, capsys, caplog, drawn_sam
     scenes.write_text(json.dumps(content))
     (tmp_path / "damaged.png").write_bytes((tmp_path / "scene.png").read_bytes()[:40])
     (tmp_path / "empty/damaged.png").write_bytes(b"")
-    others = tmp_path / "others.csv"
-    rows = [f"damaged.png,,,0,,0.9,{name},1,2,0.9" for name in NAMES]
-    others.write_text("\n".join([",".join(POINT_COLUMNS), *rows]) + "\n")
+    others = write_table(tmp_path / "others.csv", "damaged.png")
     arguments = [str(scenes), "--without-hands", str(tmp_path / "empty")]
     arguments += ["--predictions", str(others), "--out", str(tmp_path / "out")]
     damaged = dataclasses.replace(drawn_samples[1], image_bytes=b"no image")

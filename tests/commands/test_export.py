@@ -60,14 +60,7 @@ def test_onnx_runtime_answers_as_caffe_does(variant, without, outputs, tmp_path)
     facts = {each.key: each.value for each in onnx.load(str(file)).metadata_props}
     assert facts["input_size"] == str(VARIANTS[variant].input_size)  # as the weights name none
     random = np.random.default_rng(1)
-    for batch, height, width in [
-        (1, 64, 64),
-        (8, 64, 64),
-        (1, 72, 104),
-        (8, 72, 104),
-        (1, 128, 88),
-        (8, 128, 88),
-    ]:
+    for batch, height, width in [(1, 64, 64), (2, 72, 104)]:
         images = random.uniform(-0.5, 0.5, (batch, 3, height, width)).astype(np.float32)
         expected, actual = run_caffe(prototxt, path, images), run_onnx(file, images)
         assert set(actual) == set(expected) == outputs
@@ -201,6 +194,11 @@ def test_each_layer_type_with_its_options(layers, tmp_path):
             'layer { name: "c" type: "Convolution" bottom: "data" top: "c" '
             "convolution_param { num_output: 4 kernel_h: 3 kernel_w: 1 } }",
             "layer c sets kernel_h, kernel_w in its convolution_param",
+        ),
+        (
+            'layer { name: "c" type: "Convolution" bottom: "data" top: "c" '
+            "convolution_param { num_output: 4 kernel_size: 3 group: 4 } }",
+            "layer c: a convolution of 1 blobs, 2 channels in 4 groups to 4, with the kernel [3]",
         ),
         (
             'layer { name: "r" type: "ReLU" bottom: "data" top: "r" include { phase: TRAIN } }',

@@ -20,6 +20,7 @@ from mcc_caffe.inference.reports import is_own_result
 from tests.support.commands import ROOT, files_of, main_refusal, refusal, run, run_code
 from tests.support.disks import file_size_limit, replacement_fails
 from tests.support.hands import write_photos
+from tests.support.rendered import render_hand
 
 
 def test_the_command_starts_without_what_only_videos_and_data_sets_need():
@@ -81,10 +82,44 @@ def test_without_options_it_runs_with_the_weights_that_ship(photos):
     done = infer_in(photos, "hand.jpg")
     assert done.returncode == 0, done.stderr
     path = shipped_weights("mini")
+    known = describe(path)
     assert done.stdout.splitlines()[0].startswith(
-        f"weights: file {path}, variant mini, net MCC_mini, iterations "
+        f"weights: {path} (variant mini, iterations {known['iterations']}, date {known['date']}, "
+        "input_size 208); engine: "
     )
-    assert json.loads((photos / "out/hand.json").read_text())["weights"] == describe(path)
+    assert json.loads((photos / "out/hand.json").read_text())["weights"] == known
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "line"),
+    [
+        ([], {"hand.json"}, "{out}/hand.json: 21 of 21"),
+        (["--hands", "all"], {"hand.json"}, "{out}/hand.json: 1 hand"),
+        (["--heatmaps"], {"hand.json", "hand.h5"}, "{out}/hand.json, .h5: 21 of 21"),
+        (["--format", "coco"], {"coco_results.json", "coco_images.json"}, "{source}: 21 of 21"),
+    ],
+)
+def test_drawings_can_be_left_out(options, names, line, tmp_path, capsys):
+    source = tmp_path / "hand.jpg"
+    cv2.imwrite(str(source), render_hand(2).image)
+    contents = []
+    for out, more in ((tmp_path / "drawn", []), (tmp_path / "plain", ["--no-drawings"])):
+        infer.main([str(source), "--out", str(out), *options, *more])
+        contents.append({path.name: path.read_text(errors="replace") for path in out.iterdir()})
+    drawn, plain = contents
+    assert set(plain) == names and set(drawn) == names | {"hand.png"}
+    last_line = capsys.readouterr().out.splitlines()[-1]
+    assert last_line.startswith(line.format(out=out, source=source))
+    for name in names - {"hand.h5"}:
+        assert plain[name].partition('"seconds"')[0] == drawn[name].partition('"seconds"')[0]
+
+
+def test_without_files_of_their_own_images_get_no_folders(tmp_path):
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "photos" / "a" / "hand.jpg"), render_hand(2).image)
+    out = tmp_path / "out"
+    infer.main([str(tmp_path / "photos"), "--out", str(out), "--format", "coco", "--no-drawings"])
+    assert {path.name for path in out.iterdir()} == {"coco_images.json", "coco_results.json"}
 
 
 def test_a_variant_without_weights_says_what_to_do(photos):
@@ -154,15 +189,16 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
             "the net has no pose stage: it finds no keypoints",
             2,
         ),
-        ([], "give images, videos or folders, or --camera 0", 2),
+        ([], "give images, videos or folders, or else --camera 0 alone", 2),
         (
             ["{photos}/hand.jpg", "--camera", "0"],
-            "give images, videos or folders, or --camera 0",
+            "give images, videos or folders, or else --camera 0 alone",
             2,
         ),
         (["--camera", "0", "--heatmaps"], "--heatmaps and --overwrite go without --camera", 2),
-        (["--camera", "0", "--out", "here"], "--out, --format, --heatmaps and", 2),
+        (["--camera", "0", "--out", "here"], "--out, --format, --no-drawings, --heatmaps and", 2),
         (["--camera", "0", "--overwrite"], "--heatmaps and --overwrite go without --camera", 2),
+        (["--camera", "0", "--no-drawings"], "--no-drawings, --heatmaps and", 2),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message, code, photos, weights, tmp_path):
@@ -173,7 +209,7 @@ def test_wrong_arguments_are_refused(arguments, message, code, photos, weights, 
 
 def test_a_wrong_argument_gives_one_line(tmp_path):
     done = run("mcc_caffe.infer", "--out", tmp_path / "out")
-    assert "error: give images, videos or folders, or --camera 0" in refusal(done)
+    assert "error: give images, videos or folders, or else --camera 0 alone" in refusal(done)
 
 
 def test_the_only_image_that_is_damaged_is_one_line(tmp_path, weights):

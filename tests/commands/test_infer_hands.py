@@ -8,6 +8,7 @@ import pytest
 
 from mcc_caffe import infer
 from mcc_caffe.inference.reports import CSV_COLUMNS
+from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import refusal, run
 from tests.support.rendered import render_two_hands
 
@@ -70,6 +71,8 @@ def test_looks_of_one_hand_and_its_score(photos, tmp_path):
     report = json.loads((tmp_path / "two.json").read_text())
     assert (report["method"], report["levels"], report["looks"]) == ("looks", None, 4)
     assert report["hand_present"] is True and 0.3 < report["score"] < 1.2
+    pose = HandPredictor(looks=4).predict(cv2.imread(str(folder / "two.png")))
+    assert report["box"] == pose.box._asdict()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`mcc_caffe.overfit` tells a run that is too short from one that learnt."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -8,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 
+from mcc_caffe import overfit
 from mcc_caffe.caffe_io import snapshots
 from tests.support.commands import (
     hear_a_hang_up,
@@ -45,6 +47,26 @@ def test_samples_without_keypoints_are_refused(factor, shift, drawn_samples, tmp
     done = run("mcc_caffe.overfit", folder, "--out", tmp_path / "run")
     assert "has a labelled keypoint in its image" in refusal(done)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "ratio, accuracy, learnt",
+    [
+        (0.19, 0.95, True),
+        (0.2, 0.95, False),
+        (0.19, 0.94, False),
+        (np.nan, 0.95, False),
+        (0.19, np.nan, False),
+    ],
+)
+def test_both_limits_decide(ratio, accuracy, learnt, drawn_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(overfit, "_train", lambda *_: None)
+    monkeypatch.setattr(overfit, "HandPredictor", lambda *_, **__: None)
+    monkeypatch.setattr(overfit, "read_log", lambda _: [{"ratio_to_trivial": {"loss6": ratio}}])
+    monkeypatch.setattr(overfit, "_accuracy", lambda *_: accuracy)
+    words = [str(drawn_set), "--out", str(tmp_path / "out")]
+    with contextlib.nullcontext() if learnt else pytest.raises(overfit.NotLearntError):
+        overfit.main(words)
 
 
 @pytest.mark.parametrize(

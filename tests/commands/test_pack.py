@@ -72,6 +72,7 @@ def test_the_command_writes_a_small_file_that_says_what_it_holds(snapshot, tmp_p
         "iterations": 7,
         "data": "lmdb/train",
         "date": "1971-01-01",
+        "input_size": 128,
     }
     assert file_shapes(out) == file_shapes(snapshot) and not packed_weights.is_packed(snapshot)
     again = tmp_path / "again.npz"
@@ -500,3 +501,11 @@ def test_packed_weights_with_nan_name_the_layer(small, tmp_path):
     np.savez(path, metadata=np.array(json.dumps(metadata)), **arrays)
     with pytest.raises(UserError, match="layer conv2_1 are not finite"):
         load_weights(mini_net(), path)
+
+
+def test_members_that_would_fill_memory_together_are_refused(monkeypatch):
+    layers = {name: [np.ones(300, np.float32)] for name in "ab"}  # as float16 600 bytes each
+    content = packed_weights.to_bytes(layers, {})
+    monkeypatch.setattr(packed_weights, "_MAX_BYTES", 1000)
+    with pytest.raises(UserError, match="own.npz is no whole file .*it claims to hold more than"):
+        packed_weights.from_bytes(content, "own.npz")

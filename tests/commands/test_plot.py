@@ -8,6 +8,7 @@ import pytest
 from mcc_caffe.plot import draw_curves
 from mcc_caffe.training.run_log import read_log
 from tests.support.commands import refusal, run
+from tests.support.figures import shown_text
 
 
 def write_log(folder, stages=5):
@@ -61,6 +62,15 @@ def test_runs_of_one_name_have_the_names_of_their_folders(tmp_path):
     assert labels == ["a/mini", "b/mini"]
 
 
+@pytest.mark.parametrize("name", ["a$^$", "a$b$c", "$", "_a"])
+def test_every_name_of_a_run_is_in_the_legend_as_it_is(name, tmp_path):
+    logs = {folder: read_log(write_log(folder)) for folder in (tmp_path / name, tmp_path / "b")}
+    figure = draw_curves(logs)
+    figure.canvas.draw()
+    texts = figure.axes[0].get_legend().get_texts()
+    assert [shown_text(text) for text in texts] == [name, "b"]
+
+
 def test_a_run_has_one_colour_in_all_panels_and_a_stage_one_kind_of_line(tmp_path):
     folders = [write_log(tmp_path / "full"), write_log(tmp_path / "other")]
     figure = draw_curves({folder: read_log(folder) for folder in folders})
@@ -70,6 +80,10 @@ def test_a_run_has_one_colour_in_all_panels_and_a_stage_one_kind_of_line(tmp_pat
     assert [line.get_color() for line in stages] == [colours[0]] * 5 + [colours[1]] * 5
     kinds = [line._dash_pattern for line in stages]
     assert kinds[:5] == kinds[5:] and len(set(map(str, kinds[:5]))) == 5
+    for line in total:
+        assert list(line.get_xdata()) == [1, 2, 3] and list(line.get_ydata()) == [100, 50, 100 / 3]
+    assert [list(line.get_ydata()) for line in stages] == [[0.9] * 3] * 10
+    assert [list(line.get_ydata()) for line in mask] == [[3.0] * 3] * 2
 
 
 def test_the_mask_of_the_second_run_has_its_colour_where_the_first_has_none(tmp_path):

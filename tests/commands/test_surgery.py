@@ -120,9 +120,9 @@ def test_our_stages_answer_as_openposes_given_the_same_maps(openpose, transplant
     run_on_noise(theirs)
     assert_same(ours.blobs["conv5_3_CPM"].data, theirs.blobs["conv5_3_CPM"].data)
 
-    no_joint = theirs.blobs["conv6_2_CPM"].data
-    no_joint[...] = 0
-    no_joint[:, 21] = 1
+    no_keypoint = theirs.blobs["conv6_2_CPM"].data
+    no_keypoint[...] = 0
+    no_keypoint[:, 21] = 1
     theirs.forward(start="concat_stage2", end="Mconv1_stage2")
     theirs.blobs["Mconv1_stage2"].data[...] = np.maximum(theirs.blobs["Mconv1_stage2"].data, 0)
     inside = np.s_[:, :, 3:-3, 3:-3]  # elsewhere a kernel of 7 reaches beyond the maps
@@ -141,7 +141,7 @@ def test_the_command_says_what_is_left_to_training(transplanted):
     assert zeros == "with zeros for the mask: " + ", ".join(
         f"Mconv1_stage{stage}" for stage in range(2, 7)
     )
-    assert first == 'without heatmaps before it, "no joint anywhere" in its bias: Mconv1_stage2'
+    assert first == 'without heatmaps before it, "no keypoint anywhere" in its bias: Mconv1_stage2'
     assert left == "left to training, at its random start: conv6_2_CPM"
     assert out == "left out: conv6_1_CPM, conv6_2_CPM"
 

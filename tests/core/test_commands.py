@@ -44,7 +44,7 @@ def count_sheep(*options: str) -> subprocess.CompletedProcess:
 def test_without_stderr_the_work_is_done():
     """Daemons close it; the progress bar ended the run."""
     command = ["bash", "-c", '"$@" 2>&-', "bash", sys.executable, "-c", COMMAND]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = run_program(*command)
     assert (done.returncode, done.stdout) == (0, "0\n1\n2\n")
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mcc_caffe.core.drawing import draw_mask, draw_over, draw_pose, draw_skeleton
+from mcc_caffe.core.drawing import draw_mask, draw_number, draw_over, draw_pose, draw_skeleton
 from mcc_caffe.core.hand import FINGER_COLOURS
 from mcc_caffe.core.heatmaps import encode
 from tests.support.poses import make_pose
@@ -36,7 +36,7 @@ def test_mask_is_tinted_blue_inside_only():
     assert (drawn[:, 62:, 0] > 150).all() and (drawn[:, 62:, 2] < 60).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (900, 30), (480, 640), (5000, 40)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (900, 30), (480, 640), (5000, 40), (4000, 1)])
 def test_three_panels_for_any_image(shape):
     image = np.zeros((*shape, 3), np.uint8)
     pose = make_pose(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
@@ -53,17 +53,29 @@ def test_panels_are_as_large_as_the_photograph():
     assert (drawn[:, :900] == 100).all() and (drawn[:, -900:] == 45).all()
 
 
-def test_a_heatmap_glows_at_its_keypoint_in_the_colour_of_its_finger():
+def test_the_skeleton_of_a_small_image_is_enlarged_with_it():
+    """The wrist is at (10, 40) of 60 x 60 pixels, and at (83.5, 323.5) of the panel's 480 x 480."""
+    image = np.zeros((60, 60, 3), np.uint8)
+    keypoints = np.zeros((21, 3))
+    keypoints[0] = 10, 40, 1
+    pose = make_pose(image, keypoints, np.zeros((16, 16), np.float32))
+    panel = draw_pose(image, pose)[:, 484:964]
+    rows, columns = np.nonzero(panel.any(axis=2))
+    assert abs(rows.mean() - 323.5) < 1 and abs(columns.mean() - 83.5) < 1
+
+
+@pytest.mark.parametrize("peak", [1, 1.5])
+def test_a_heatmap_glows_at_its_keypoint_in_the_colour_of_its_finger(peak):
     """The index finger's first keypoint, in an image of 60 pixels that is drawn 8 times as large.
 
-    The middle of cell (11, 3) of the input is its pixel (91.5, 27.5), the image's (42.9, 12.9) and
-    (346.6, 106.6) of the third panel.
+    A peak above 1 glows as a peak of 1 does. The middle of cell (11, 3) of the input is its pixel
+    (91.5, 27.5), the image's (42.9, 12.9) and (346.6, 106.6) of the third panel.
     """
     image = np.full((60, 60, 3), 200, np.uint8)
     keypoints = np.zeros((21, 3))
     keypoints[5] = 91.5, 27.5, 1
     pose = make_pose(image, np.zeros((21, 3)), np.zeros((16, 16), np.float32))
-    heatmaps = encode(keypoints, 16, 1.5)[None]
+    heatmaps = peak * encode(keypoints, 16, 1.5)[None]
     panel = draw_pose(image, dataclasses.replace(pose, level_heatmaps=heatmaps))[:, -480:]
     colour = 0.5 * np.array(FINGER_COLOURS[1]) + 127
     assert np.abs(panel[107, 347] - colour).max() < 4
@@ -90,3 +102,18 @@ def test_no_mask_is_drawn_where_there_is_no_hand():
     assert pose.mask_box() is not None
     assert (draw_over(image, pose) == 100).all()
     assert (draw_pose(image, pose)[:, :480] == 100).all()
+
+
+def test_the_number_of_a_hand_lies_at_its_corner_and_inside_of_the_image():
+    """Its left end and its lowest row are at the corner, as far as the image has room."""
+    image = np.full((60, 200, 3), 100, np.uint8)
+
+    def ink(corner):
+        rows, columns = np.nonzero((draw_number(image, 7, corner) > 180).all(axis=2))
+        return len(rows), columns.min(), rows.max()
+
+    count, left, bottom = ink((100, 30))
+    assert abs(left - 100) <= 3 and abs(bottom - 30) <= 2
+    for corner in ((-9, 30), (199, 30), (100, -9), (100, 59)):
+        assert ink(corner)[0] == count
+    assert ink((180, 30))[1] == left + 80

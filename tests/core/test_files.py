@@ -1,9 +1,11 @@
 """Files are written whole or not at all."""
 
 import errno
+import hashlib
 import multiprocessing
 import os
 import signal
+import tracemalloc
 from pathlib import Path
 from unittest import mock
 
@@ -11,9 +13,25 @@ import pytest
 
 from mcc_caffe.core import files
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.files import atomic_write, replaced_together, write_atomically, write_together
+from mcc_caffe.core.files import (
+    atomic_write,
+    file_sha256,
+    replaced_together,
+    write_atomically,
+    write_together,
+)
 from tests.support.commands import run_code
 from tests.support.disks import file_size_limit, replacement_fails, room_for_files
+
+
+def test_the_digest_of_a_large_file_takes_little_memory(tmp_path):
+    (tmp_path / "file").write_bytes(b"start")
+    os.truncate(tmp_path / "file", 2**25)
+    tracemalloc.start()
+    digest = file_sha256(tmp_path / "file")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert digest == hashlib.sha256(b"start".ljust(2**25, b"\0")).hexdigest() and peak < 2**23
 
 
 def test_an_atomic_write_replaces_the_old_file(tmp_path):

@@ -125,14 +125,21 @@ def test_warp_of_a_reduced_image_moves_nothing(size, reduced):
         assert errors.max() < 0.1 * reduced * shrink  # 0.1 pixels of the input
 
 
+@pytest.fixture(scope="module")
+def wide_image():
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 8000, 3), np.uint8)
+    return cv2.resize(pixels, (80_000, 120))
+
+
 @pytest.mark.parametrize("is_tall", [False, True])
 @pytest.mark.parametrize("nearest", [False, True])
 @pytest.mark.parametrize("scale", [0.41, 0.6, 1.7])
 @pytest.mark.parametrize("position", [0, 20_000, 32_768, 80_000, 85_000])
-def test_warp_draws_a_part_of_an_image_of_80000_pixels(position, scale, nearest, is_tall):
+def test_warp_draws_a_part_of_an_image_of_80000_pixels(
+    wide_image, position, scale, nearest, is_tall
+):
     """A turned square around a position: as of the 4,000 pixels around that position alone."""
-    random = np.random.default_rng(0)
-    image = cv2.resize(random.integers(0, 256, (12, 8000, 3), np.uint8), (80_000, 120))
+    image = wide_image
     turn = np.array([[0.8, 0.6, 0], [-0.6, 0.8, 0]]) * scale
     to_square = compose(translation(-position, -60), turn, translation(20, 20))
     left = int(np.clip(position - 2000, 0, 76_000))
@@ -202,6 +209,11 @@ def test_pyramid_windows_shrink_inside_one_another(width, height, seed):
         assert (after[:2] + after[2:] <= before[:2] + before[2:]).all()
         assert 1 <= before[2] - after[2] <= max(0.1 * width, 1)
         assert after[2:].min() >= 50
+
+
+def test_a_pyramid_may_end_with_a_window_of_exactly_the_smallest_side():
+    sides = [pyramid_windows(60, 60, np.random.default_rng(seed))[-1, 2] for seed in range(200)]
+    assert min(sides) == 50
 
 
 def test_pyramid_goes_down_to_the_smallest_and_obeys_levels():

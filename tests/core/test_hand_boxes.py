@@ -130,6 +130,26 @@ def test_a_cell_in_the_middles_of_two_hands_belongs_to_the_nearer(order):
     assert to_the_left == pytest.approx([91.5 - 40, 99.5 - 70])
 
 
+@pytest.mark.parametrize("is_clear", [True, False])
+def test_a_later_hand_leaves_the_middle_of_an_earlier_hand(is_clear):
+    """The cell at (107.5, 91.5) is in the first hand's middle, and in the second hand's box."""
+    boxes = np.array([[40.0, 40, 140, 140], [100, 40, 200, 140]])
+    labels = encode_boxes(boxes, np.array([True, is_clear]), CELLS, CELLS)
+    assert labels.is_hand[0, 11, 13] == 1
+
+
+def test_a_box_outside_of_the_input_marks_no_cell():
+    outside = np.array([[-60.0, 40, -20, 80]])
+    assert not encode_boxes(outside, np.array([True]), CELLS, CELLS).is_hand.any()
+
+
+def test_a_thin_hand_has_a_middle_and_finite_labels():
+    """The cell's centre, x = 99.5 or 107.5, lies beside the box."""
+    thin = np.array([[103.5, 40, 103.9, 80]])
+    labels = encode_boxes(thin, np.array([True]), CELLS, CELLS)
+    assert (labels.is_hand == 1).any() and np.isfinite(labels.log_distances).all()
+
+
 def test_the_likeliest_box_comes_first_and_unlikely_ones_are_left_out():
     maps = np.full((5, 4, 6), -9.0)
     maps[0, 1, 2], maps[0, 3, 5] = 0.0, 2.0
@@ -140,6 +160,15 @@ def test_the_likeliest_box_comes_first_and_unlikely_ones_are_left_out():
     # The middle half of 64 x 64 pixels has 4 x 4 cells.
     assert decoded.votes == pytest.approx(decoded.scores / 16)
     assert len(decode_boxes(maps, 0.6).scores) == 1
+
+
+@pytest.mark.parametrize("log_distance", [np.log(2 / 32), 1000], ids=["smallest", "largest"])
+def test_the_smallest_and_the_largest_box_have_a_vote_of_at_most_1(log_distance):
+    """The middle of a box of 4 x 4 pixels is a sixteenth of a cell."""
+    maps = np.full((5, 4, 4), -9.0)
+    maps[:, 1, 1] = 4, *[log_distance] * 4
+    decoded = decode_boxes(maps, 0.5)
+    assert np.isfinite(decoded.boxes).all() and 0 < decoded.votes[0] <= 1
 
 
 def test_boxes_of_one_hand_become_their_mean_by_votes():

@@ -18,7 +18,7 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.images import ImageError, ImageHeader, decode_image, read_header
 from mcc_caffe.data.mask_files import MaskError, decode_mask_values, hand_pixels, header_size
 from tests.support.commands import run_code
-from tests.support.images import ORIENTATION, orientation_tags, oriented_image
+from tests.support.images import ORIENTATION, encoded, orientation_tags, oriented_image
 
 COLOURS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
 COLOURS = cv2.resize(COLOURS[:3, :2], (16, 24), interpolation=cv2.INTER_NEAREST)  # six fields
@@ -62,6 +62,12 @@ def test_every_orientation_of_every_format_is_made_upright(kind, orientation):
     assert read_header(content) == ImageHeader(
         kind, "RGB", 16, 24, orientation, decoded_orientation=turned_by_opencv
     )
+
+
+@pytest.mark.parametrize("orientation", [0, 9])
+def test_an_orientation_that_exif_does_not_know_turns_nothing(orientation):
+    content = oriented_image(COLOURS, "PNG", orientation)
+    assert np.array_equal(decode_image(content), COLOURS[..., ::-1])
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
@@ -201,6 +207,12 @@ def test_the_colours_of_a_tiff_may_lie_in_planes(kind, planar_configuration):
         assert np.array_equal(decode_image(content), COLOURS[..., ::-1])
 
 
+def test_the_single_plane_of_a_grey_tiff_is_no_hindrance():
+    grey = PIL.Image.fromarray(np.array([[0, 65535]], np.uint16))
+    content = saved(grey, "TIFF", tiffinfo={284: 2})  # PlanarConfiguration: in planes
+    assert decode_image(content)[..., 0].tolist() == [[0, 255]]
+
+
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
 def test_white_may_be_zero_in_a_tiff(kind, photometric):
@@ -262,6 +274,17 @@ def test_a_pnm_has_any_number_for_white(white, kind):
     assert decode_image(content)[0, :, 0].tolist() == expected
     content = b"P6 1 1 %d\n" % white + numbers.tobytes()
     assert decode_image(content)[0, 0].tolist() == expected[::-1]
+
+
+def test_an_opacity_of_16_bits_is_no_brighter_where_the_colours_use_fewer():
+    """A half opaque black pixel, beside a white one of 12 bits."""
+    pixels = np.array([[[0, 0, 0, 32768], [4095, 4095, 4095, 65535]]], np.uint16)
+    assert decode_image(encoded(pixels))[..., 0].tolist() == [[127, 255]]
+
+
+def test_a_pnm_of_16_bits_is_scaled_by_the_bits_that_it_uses():
+    content = b"P5 2 1 65535\n" + np.array([0, 4095], ">u2").tobytes()  # of 12 bits
+    assert decode_image(content)[0, :, 0].tolist() == [0, 255]
 
 
 def test_palettes_grey_one_bit_and_cmyk():

@@ -3,13 +3,16 @@
 import errno
 import os
 import signal
+import sys
 import threading
 
 import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.processes import (
+    WorkerPool,
     asks_for_end_at_once,
+    end_at_ctrl_c,
     shared_memory_errors,
     stop_signals_deferred,
     stop_signals_handled,
@@ -17,8 +20,9 @@ from mcc_caffe.core.processes import (
 from tests.support.commands import (
     SIGNAL_AT_START,
     group_processes,
+    importing_this_project,
     run_code,
-    start_code,
+    start_program,
     wait_until_ended,
 )
 
@@ -90,6 +94,38 @@ def test_shared_memory_is_not_blamed_for_other_limits(number, expected):
         raise OSError(number, os.strerror(number))
 
 
+@pytest.mark.parametrize("room", range(4))
+def test_a_pool_without_room_for_its_threads_is_refused(room, monkeypatch):
+    """The pool itself would wait for ever where there is room for one thread."""
+    start, started = threading.Thread.start, []
+
+    def start_if_there_is_room(thread):
+        if len(started) == room:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_there_is_room)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        WorkerPool(1, end_at_ctrl_c, "try fewer")
+    assert len(started) == room and not any(thread.is_alive() for thread in started)
+
+
+def test_a_worker_without_room_for_its_thread_ends_in_silence():
+    code = """
+import threading
+from mcc_caffe.core.processes import _prepare_worker
+
+def start(thread):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = start
+_prepare_worker(lambda: print("prepared"))
+"""
+    done = run_code(code)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
 def test_a_hang_up_of_all_processes_ends_the_pool_in_silence():
     code = f"""import os, signal, sys
 signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
@@ -101,7 +137,9 @@ signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
 
 
 def test_workers_end_with_a_pool_that_is_killed():
-    process = start_code(POOL.format(seconds=1000), start_new_session=True)
+    environment = importing_this_project(os.environ)
+    words = (sys.executable, "-c", POOL.format(seconds=1000))
+    process = start_program(*words, env=environment, start_new_session=True)
     assert process.stdout.readline() == "submitted\n"
     process.kill()
     process.communicate()

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mcc_caffe.core.geometry import apply, letterbox_affine, warp
+from mcc_caffe.core.geometry import apply, letterbox_affine, translation, warp
 from mcc_caffe.data.augmentation import (
     COLOURS,
     COVER_SIDE_RANGE,
@@ -49,7 +49,9 @@ def test_rotation_turns_about_the_centre():
     )  # the right edge goes up: counter-clockwise
 
 
-@pytest.mark.parametrize("crop, corner", [((0, 0), (0, 0)), ((1, 1), (-73.6, -73.6))])
+@pytest.mark.parametrize(
+    "crop, corner", [((0, 0), (0, 0)), ((1, 1), (-73.6, -73.6)), ((0, 1), (0, -73.6))]
+)
 def test_crop_moves_a_larger_frame_over_its_whole_range(crop, corner):
     assert np.allclose(
         apply(Augmentation(scale=1.2, crop=crop).image_to_input(368, 368, 368), [0, 0]),
@@ -120,6 +122,11 @@ def test_joints_outside_become_missing():
     moved = warp_keypoints(keypoints, Augmentation().image_to_input(368, 368, 368), 368)
     assert moved[0].tolist() == [10, 10, 1]
     assert moved[1].tolist() == moved[2].tolist() == [-1, -1, 0]
+
+
+def test_a_missing_keypoint_stays_missing_where_the_map_moves_it_inside():
+    keypoints = np.tile([-1.0, -1.0, 0.0], (21, 1))
+    assert (warp_keypoints(keypoints, translation(20, 20), 368) == keypoints).all()
 
 
 def test_what_the_image_does_not_cover_is_grey_and_no_hand():
@@ -245,6 +252,8 @@ def test_a_colour_change_has_hand_computed_values():
     assert darker.apply(image)[0, 0].tolist() == [0, 16, 255]  # 255 (64 / 255)^2 = 16.06
     gained = ColourChange(gamma=1.0, gains=(1.25, 0.8, 1.25), saturation=1.0, blur=0.0)
     assert gained.apply(image)[0, 0].tolist() == [0, 51, 255]  # 0.8 x 64 = 51.2; 255 is the most
+    less_red = ColourChange(gamma=1.0, gains=(1.0, 1.0, 0.6), saturation=1.0, blur=0.0)
+    assert less_red.apply(image)[0, 0].tolist() == [0, 64, 153]  # 0.6 x 255
     grey = ColourChange(gamma=1.0, gains=(1.0, 1.0, 1.0), saturation=0.0, blur=0.0)
     luma = round(0.587 * 64 + 0.299 * 255)
     assert grey.apply(image)[0, 0].tolist() == [luma] * 3

@@ -458,6 +458,17 @@ def test_half_of_the_images_without_a_hand_are_turned_into_any_direction(monkeyp
         assert abs(count / 400 - share) < 4 * np.sqrt(share * (1 - share) / 400)
 
 
+def test_images_without_a_hand_have_the_papers_rotation_on_top_of_their_turns(monkeypatch):
+    """A white square that is turned by 20 degrees more has left the corners to the grey, 0."""
+    monkeypatch.setattr(augmentation, "ROTATION_RANGE", (20.0, 20.0))
+    monkeypatch.setattr(augmentation, "SCALE_RANGE", (1.0, 1.0))
+    white = encoded(np.full((128, 128), 255, np.uint8))
+    sample = Sample("empty", white, None, np.full((21, 3), [-1.0, -1, 0]))
+    setting = config("unused", input_size=128, upright=True, smallest_window=1, largest_window=1)
+    corners = [filled(setting, sample, seed)[0][0, 0, 0] for seed in range(20)]
+    assert corners == [0] * 20
+
+
 def test_half_of_the_samples_are_augmented_strongly(drawn_set):
     """The others are what they are without the option; 100 samples, 4 standard deviations."""
     is_changed = []

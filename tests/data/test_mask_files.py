@@ -69,12 +69,17 @@ def test_an_unclear_mask_is_an_error(values, message):
         hand_pixels(values)
 
 
+def test_exactly_one_half_is_no_hand():
+    assert hand_pixels(np.float32([[0, 0.5, 0.6, 1]])).tolist() == [[False, False, True, True]]
+
+
 def test_probabilities_may_all_stay_below_one_half():
-    assert not hand_pixels(np.uint8([[0, 50, 100]]), soft=True).any()
+    for values in ([0, 50, 100], [0, 2, 4]):
+        assert not hand_pixels(np.uint8([values]), soft=True).any()
     assert hand_pixels(np.uint8([[0, 127, 128]]), soft=True).tolist() == [[False, False, True]]
     assert hand_pixels(np.float32([[0, 0.4, 0.6]]), soft=True).tolist() == [[False, False, True]]
     with pytest.raises(MaskError, match="unclear"):
-        hand_pixels(np.uint8([[0, 1, 2]]), soft=True)  # numbers of objects
+        hand_pixels(np.uint8([[0, 2, 3]]), soft=True)  # numbers of objects
 
 
 def test_colours_and_transparency_that_disagree_are_an_error():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import pickle
 import shutil
 import struct
@@ -154,6 +155,21 @@ def test_a_mask_of_another_size_is_not_written(tmp_path):
     mask_png = encoded(np.full((2 * HEIGHT, 2 * WIDTH), 255, np.uint8))
     with pytest.raises(SampleError, match="3.jpg: the mask is 320 x 240, the image 160 x 120"):
         write_set(tmp_path / "set", [hand(0), hand(3, mask_png=mask_png)])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_bytes": pathlib.Path("3.jpg")}, "3.jpg: the image is PosixPath: the bytes of an"),
+        ({"image_bytes": hand(3).image()}, "3.jpg: the image is ndarray: the bytes of an image"),
+        ({"mask_png": hand(3).mask()}, "3.jpg: the mask is ndarray: the bytes of a PNG of {0, 255"),
+        ({"mask_png": "3.png"}, "3.jpg: the mask is str: the bytes of a PNG"),
+    ],
+)
+def test_what_is_no_file_is_not_written(changes, message, tmp_path):
+    with pytest.raises(SampleError, match=message):
+        write_set(tmp_path / "set", [hand(3, **changes)])
     assert not list(tmp_path.iterdir())
 
 
@@ -350,3 +366,10 @@ def test_another_set_has_another_digest(tmp_path, drawn_samples):
         for number, sample in enumerate((first, first, moved, other_image))
     ]
     assert digests[0] == digests[1] and len(set(digests)) == 3
+
+
+def test_an_image_whose_header_is_not_understood_is_left_to_the_loader(tmp_path):
+    with SampleWriter(tmp_path / "set") as writer:
+        writer.add(dataclasses.replace(hand(0), image_bytes=b"garbled"))
+        writer.finish()
+    assert SampleSet(tmp_path / "set")[0].image_bytes == b"garbled"

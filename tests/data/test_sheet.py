@@ -15,6 +15,7 @@ from mcc_caffe.data.sheet import (
     PAGE_WIDTH,
     TILE,
     captioned,
+    check_pages,
     find_pages,
     make_page_files,
     missing_text,
@@ -31,10 +32,10 @@ from tests.support.images import encoded
 def test_missing_keypoints_are_named_short():
     keypoints = hand(1).keypoints
     assert missing_text(keypoints) == "all 21 keypoints"
-    gone = ("wrist", "index_3", "index_4", "ring_1", "ring_2", "ring_3", "ring_4")
+    gone = ("wrist", "index_2", "index_3", "index_4", "ring_1", "ring_2", "ring_3", "ring_4")
     assert (
         missing_text(moved(hand(1), **{name: (-1, -1, 0) for name in gone}))
-        == "missing: wrist, index 3 4, ring"
+        == "missing: wrist, index 2 3 4, ring"
     )
     assert missing_text(keypoints_at()) == "no keypoint"
 
@@ -60,6 +61,12 @@ def test_a_tile_shows_mask_and_keypoints_in_their_places():
     assert (tile[60, 80] == 90).all() and (tile[10, 10] == 90).all() and (tile[120:] == EMPTY).all()
 
 
+def test_a_tall_image_fills_the_height_of_its_tile():
+    image = encoded(np.full((480, 240, 3), 90, np.uint8))
+    tile = sample_tile(Sample("x", image, None, keypoints_at()))
+    assert (tile[:, :120] == 90).all() and (tile[:, 120:] == EMPTY).all()
+
+
 def test_a_caption_is_wrapped_and_cut():
     tile = np.zeros((TILE, TILE, 3), np.uint8)
     assert wrap("one two", 10_000) == ["one two"] and len(wrap("word " * 40, TILE)) > 4
@@ -70,6 +77,9 @@ def test_a_caption_is_wrapped_and_cut():
         and not (short[TILE + 20 :] < 128).any()
         and (long[TILE + 20 :] < 128).any()
     )
+    word = "x" * 20  # fills more than half of a line
+    cut = captioned(tile, word, word, word, lines=2)
+    np.testing.assert_array_equal(cut, captioned(tile, word, f"{word} ...", lines=2))
 
 
 def test_tiles_fill_pages_from_left_to_right():
@@ -133,3 +143,12 @@ def test_no_other_file_is_removed_with_the_pages(tmp_path):
     write_pages([tile], path)
     names = {page.name for page in tmp_path.iterdir()}
     assert names == {"sheet.png", "sheet-3.png", "sheet-2026.png", "sheets-1.png"}
+
+
+def test_a_file_that_is_no_sheet_is_told_where_a_further_page_may_go(tmp_path):
+    """Twelve of these tiles fill a page."""
+    tile = np.zeros((500, 600, 3), np.uint8)
+    (tmp_path / "sheet-2.png").write_bytes(b"a photograph")
+    check_pages(tmp_path / "sheet.png", tile, 12)
+    with pytest.raises(UserError, match="sheet-2.png might be overwritten"):
+        check_pages(tmp_path / "sheet.png", tile, 13)

@@ -7,7 +7,6 @@ import resource
 import shlex
 import shutil
 import signal
-import subprocess
 
 import h5py
 import lmdb
@@ -22,7 +21,17 @@ from mcc_caffe.data.loader import Loader
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import ABLATIONS, MINI, VARIANTS, file_suffix
-from tests.support.commands import ROOT, begin, losses, main_refusal, refusal, run, start, wait_for
+from tests.support.commands import (
+    ROOT,
+    begin,
+    losses,
+    main_refusal,
+    refusal,
+    run,
+    run_program,
+    start,
+    wait_for,
+)
 from tests.support.hands import write_set
 from tests.support.weights import mini_net
 
@@ -259,13 +268,10 @@ def test_the_stock_tool_has_the_losses_of_our_training(baked_mini, source, caffe
         solver.replace("display: 20", "display: 1").replace("max_iter: 40000", "max_iter: 4")
     )
     blas = {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
-    done = subprocess.run(
-        [caffe_tool, "train", f"--solver={tmp_path / 'solver.prototxt'}", f"--weights={weights}"],
+    done = run_program(
+        *(caffe_tool, "train", f"--solver={tmp_path / 'solver.prototxt'}", f"--weights={weights}"),
         cwd="/",
         env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **blas},
-        capture_output=True,
-        text=True,
-        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     printed: dict[int, dict[str, float]] = {}

@@ -87,6 +87,7 @@ def test_the_papers_split_is_the_sets_own():
             r"^--split paper: the set's own split has 10702 samples to train on and 1001 to "
             "validate on, the paper's has 10000 and 1703: leave --split out to keep the set's own$",
         ),
+        ({"Train": 10_000, "Test": 1_702}, "has 10000 samples to train on and 1702 to validate on"),
         ({"Train": 11_703}, "^the set has Train, not one split .*: pool .* with --split N/M$"),
     ],
 )
@@ -113,6 +114,12 @@ def test_splits_that_are_in_neither_set_are_named(tmp_path, caplog):
     caplog.clear()
     build_lmdb.main([str(tmp_path / "set"), str(tmp_path / "pooled"), "--split", "6/4"])
     assert not caplog.messages
+
+
+def test_what_the_papers_split_leaves_out_is_named_too(caplog):
+    splits = {name: labelled(name, 1) for name in ("Train", "Test", "new")}
+    build_lmdb.warn_of_unused_splits(splits, "paper")
+    assert "not used: new (1 samples); --split paper takes Train to train on" in caplog.text
 
 
 def test_bad_samples_are_listed_and_stop_the_build_unless_skipped(layout, tmp_path):
@@ -301,6 +308,14 @@ def test_overwrite_replaces_nothing_but_sets(name, layout, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_overwrite_replaces_no_link_to_a_folder_of_sets(tmp_path):
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "link").symlink_to("sets")
+    build_lmdb.check_replaceable(tmp_path / "sets")
+    with pytest.raises(UserError, match="link is no folder of sets"):
+        build_lmdb.check_replaceable(tmp_path / "link")
+
+
 def _put_file_into_set(out):
     (out / "train/thesis.txt").write_text("mine")
 
@@ -345,12 +360,13 @@ def test_overwrite_replaces_no_set_with_foreign_files(change, layout, tmp_path):
 
 
 def test_keypoints_outside_of_their_images_are_counted(layout, tmp_path):
+    """Three of the first hand, and one each of four drawn hands."""
     keypoints = np.tile([50.0, 60.0, 1.0], (21, 1))
     keypoints[:3, :2] = (160, 60), (50, -3), (500, 120)
     replace_line(layout, 1, format_label("1.jpg", 160, 120, keypoints))
     done = run("data_tools.build_lmdb", layout, tmp_path / "lmdb")
     assert done.returncode == 0
-    assert "keypoints lie outside their source images and count as missing" in done.stderr
+    assert "train: 7 keypoints lie outside their source images and count" in done.stderr
     assert "(data_tools.check lists those more than a pixel outside)" in done.stderr
 
 

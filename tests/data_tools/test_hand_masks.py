@@ -50,6 +50,20 @@ def test_a_mask_that_holds_the_keypoints_and_little_more_agrees():
     assert agrees(square(left=61), square() > 0, KEYPOINTS)
 
 
+@pytest.mark.parametrize("beside, expected", [(1, True), (2, False)])
+def test_a_tenth_of_the_keypoints_may_lie_beside_the_mask(beside, expected):
+    """Of ten keypoints, so many lie 6 pixels to the right of the mask; 1.6 are allowed."""
+    keypoints = np.concatenate([KEYPOINTS, np.full((4, 2), 80.0)])
+    keypoints[-beside:] = 116, 80
+    assert agrees(square(), square() > 0, keypoints) == expected
+
+
+def test_a_mask_agrees_also_where_x_is_beyond_the_images_height():
+    mask = np.zeros((SIZE, 2 * SIZE), np.uint8)
+    mask[:, SIZE:] = square()
+    assert agrees(mask, mask > 0, KEYPOINTS + (SIZE, 0))
+
+
 @pytest.mark.parametrize(
     "mask, own_mask",
     [

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_tools import readers, taught_set, teach
-from data_tools.taught_set import LARGEST_SIDE, TaughtSet
+from data_tools.taught_set import LARGEST_SIDE, TaughtSet, read_photographs
 from data_tools.teachers import AgreedHand, MediaPipeTeacher, find_agreed_hands, match_hands
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.core.errors import UserError
@@ -121,8 +121,21 @@ def test_answers_that_differ_are_left_out_and_counted(label, tmp_path, capsys):
     (annotation,) = content_of(tmp_path / "out")["annotations"]
     assert annotation["agreement"] == 0.075
     output = capsys.readouterr().out
-    assert "1 of 2 hands labelled (50%), 1 left out: the answers" in output
+    assert "2 photographs, 0 of them without a hand; 1 of 2 hands labelled (50%), 1 left" in output
     assert "differ by more than 0.1 of the hand's box" in output
+
+
+def test_the_labels_say_which_crop_is_of_which_photograph(label, tmp_path):
+    for name in ("a.png", "b.png"):
+        photograph(tmp_path / name)
+    label(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "out")
+    content = content_of(tmp_path / "out")
+    del content["images"][0]["group"]  # of a crop that somebody has added, say
+    (tmp_path / "out/hands.json").write_text(json.dumps(content))
+    digest = hashlib.sha256((tmp_path / "b.png").read_bytes()).hexdigest()
+    expected = {tmp_path / "out/images/000002_b_1.jpg": digest}
+    assert read_photographs(tmp_path / "out") == read_photographs(tmp_path / "out/images")
+    assert read_photographs(tmp_path / "out") == expected
 
 
 def test_a_hand_is_compared_with_the_most_similar_one_of_the_mirror_image():
@@ -133,6 +146,9 @@ def test_a_hand_is_compared_with_the_most_similar_one_of_the_mirror_image():
     assert np.array_equal(second.keypoints, hand + (2, 0))
     first, second = match_hands([hand, hand + (1, 0)], [near])
     assert np.isinf(first.difference) and np.isclose(second.difference, 0.03)
+
+    (only,) = match_hands([hand], [hand + (8, 0), near])
+    assert np.isclose(only.difference, 0.04)
 
     class SeesTheLeftHalf:
         name = "left"
@@ -162,6 +178,17 @@ def test_a_large_hand_is_reduced(label, tmp_path):
     sample = entry.sample()
     assert sample.image().shape == (LARGEST_SIDE, LARGEST_SIDE, 3)
     expected = (points - (260, 210) + 0.5) * LARGEST_SIDE / 881 - 0.5
+    assert np.abs(sample.keypoints[:, :2] - expected).max() < 0.006
+
+
+def test_a_large_hand_whose_square_the_photograph_cuts_is_reduced(label, tmp_path):
+    """881 x 600 pixels become 640 x 436, as 600 x 640 / 881 = 435.9."""
+    points = photograph(tmp_path / "a.png", 1600, 600, first=(500, 150), last=(900, 450))
+    label(tmp_path / "a.png", tmp_path / "out")
+    (entry,) = readers.read_dataset(tmp_path / "out")["hands"]
+    sample = entry.sample()
+    assert sample.image().shape == (436, LARGEST_SIDE, 3)
+    expected = (points - (260, 0) + 0.5) * (LARGEST_SIDE / 881, 436 / 600) - 0.5
     assert np.abs(sample.keypoints[:, :2] - expected).max() < 0.006
 
 

@@ -55,6 +55,9 @@ def content_of(folder):
 
 
 def test_masks_are_written_as_the_readers_read_them(taught, masks, capsys):
+    content = content_of(taught)
+    content["annotations"][0]["segmentation"] = []  # COCO's way to say that there is none
+    (taught / "hands.json").write_text(json.dumps(content))
     masks += [10, None, 20]
     teach_masks.main([str(taught)])
     samples = [entry.sample() for entry in readers.read_dataset(taught)["hands"]]

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from mcc_caffe.core.hand import GROUPS
 from mcc_caffe.evaluation import pck_figures
@@ -10,6 +11,7 @@ from mcc_caffe.evaluation.evaluation_report import markdown_tables, to_json
 from mcc_caffe.evaluation.metrics import keypoint_distances
 from mcc_caffe.evaluation.model_scores import score_model
 from tests.support.evaluation import LINE, UNLABELLED, evaluated_sample
+from tests.support.figures import shown_text
 
 
 def test_each_panel_of_the_figures_has_its_own_curves(monkeypatch):
@@ -32,6 +34,17 @@ def test_each_panel_of_the_figures_has_its_own_curves(monkeypatch):
     assert panels(pck_figures.draw_groups(models)) == expected
 
 
+@pytest.mark.parametrize("name", ["a$^$", "a$b$c", "_a"])
+def test_the_figures_show_the_names_of_models_and_sets_as_they_are(name, monkeypatch):
+    monkeypatch.setattr(pck_figures, "as_png", lambda figure: figure)
+    models = [{"name": name, "sets": {name: {"paper": {"curves": {"all": [0.5] * 201}}}}}]
+    figure = pck_figures.draw_sets(models)
+    figure.canvas.draw()
+    titles = [shown_text(axes.title) for axes in figure.axes]
+    assert titles == [name, f"{name}, up to 0.5"]
+    assert [shown_text(text) for text in figure.legends[0].get_texts()] == [name]
+
+
 def test_results_are_json_with_a_list_of_numbers_on_one_line():
     content = {"name": "a [b\n  c]", "values": [0.5, None, 1.0], "models": [{"x": 1}], "none": []}
     text = to_json(content).decode()
@@ -44,6 +57,16 @@ def test_tables_of_samples_without_labels_have_dashes():
     assert "| net | set | 0 | 0 | - | - | - |" in printed and "nan" not in printed
     assert "give no box" not in printed
     assert not np.isfinite(keypoint_distances(np.ones((1, 21, 3)), UNLABELLED[None])).any()
+
+
+def test_tables_say_how_many_keypoints_were_predicted_and_how_well():
+    """Ten of 21 are 10 px off, in a box of 100; the wrist is one of them."""
+    predicted = LINE + (0, 10, 0)
+    predicted[10:] = np.nan
+    numbers = score_model([evaluated_sample(LINE, predicted)], 0).summarise([0.05, 0.2])
+    printed = markdown_tables([{"name": "net", "sets": {"set": numbers}}])
+    assert printed.count("| net | set | 21 | 10 | 0.000 | 0.476 | ") == 2 and "| 10.00 |" in printed
+    assert "PCK@0.2 of the groups" in printed and "| net | set | 1.000 | " in printed
 
 
 def test_any_name_of_a_file_is_one_cell_of_a_table():

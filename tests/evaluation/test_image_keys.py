@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcc_caffe.evaluation.image_keys import find_images
+from mcc_caffe.evaluation.image_keys import find_images, parse_key
 from mcc_caffe.inference.formats.base import ReadHand, ReadImage
 
 NAMELESS = ".json"  # of results that lack their image's name, such as OpenPose's own files
@@ -47,6 +47,7 @@ def find_names(key, *images, splits=()):
             "Test/source/a/1.jpg",
         ),
         ("Test_1.jpg", "Test", ["Test/source/a/1.jpg"], None),
+        ("Test_a_1.jpg", "Test", ["Test/source/a/1.jpg", "Test/a_1.jpg"], "Test/a_1.jpg"),
         (
             "evaluation_00000007.jpg",
             "evaluation",
@@ -85,6 +86,12 @@ def find_names(key, *images, splits=()):
 def test_a_sample_has_the_result_of_its_own_image(key, split, names, expected):
     result_names = find_names(key, *map(read_image, names), splits=[split])
     assert result_names == ([] if expected is None else [expected])
+
+
+def test_the_number_of_a_record_has_eight_digits():
+    assert parse_key("00000042_hand.jpg").text == "hand.jpg"
+    for name in ("2019_hand.jpg", "123456789_hand.jpg"):
+        assert parse_key(name).text == name
 
 
 def test_results_that_may_both_be_the_image_are_both_returned():

@@ -52,6 +52,12 @@ def test_a_box_of_one_point_has_no_size_and_its_image_no_pck():
     assert MMPOSE.auc(distances, box_sizes(both)) < MMPOSE.auc(distances[1:], box_sizes(truth()))
 
 
+def test_a_box_below_a_pixel_has_no_size():
+    keypoints = np.zeros((2, 21, 3)) + (0, 0, 1)
+    keypoints[:, 1:, 0] = [[0.5], [1]]
+    np.testing.assert_array_equal(box_sizes(keypoints), [np.nan, 1])
+
+
 def test_box_is_the_larger_side():
     upright = truth()[..., [1, 0, 2]]
     assert box_sizes(upright) == [100]
@@ -69,7 +75,7 @@ def test_pck_counts_strictly_within_the_threshold():
     assert pck(far, truth(), 0.2) == pytest.approx(20 / 21)  # exactly on the threshold is out
 
 
-def test_missing_joints_are_not_counted():
+def test_missing_keypoints_are_not_counted():
     keypoints = truth()
     keypoints[0, 3] = -1, -1, 0
     predicted = truth()
@@ -96,17 +102,17 @@ def test_what_was_not_predicted_is_wrong_at_every_threshold():
 
 
 def test_the_two_averages():
-    """Joint 0 is right in 1 of 1 images, joint 1 in 1 of 3, and joint 2 is never labelled.
+    """Keypoint 0 is right in 1 of 1 images, 1 in 1 of 3, and 2 is never labelled.
 
-    That is 2 of 4 at once, and (1 + 1/3) / 2 by joint.
+    That is 2 of 4 at once, and (1 + 1/3) / 2 by keypoint.
     """
     scaled = np.array([[0.0, 0.0, np.nan], [np.nan, 1.0, np.nan], [np.nan, np.inf, np.nan]])
-    assert accuracies(scaled, [0.5], by_joint=False) == pytest.approx([0.5])
-    assert accuracies(scaled, [0.5], by_joint=True) == pytest.approx([2 / 3])
-    assert accuracies(scaled, [0.0, 1.0, 1.1], by_joint=False) == pytest.approx([0, 0.5, 0.75])
-    assert (PAPER.by_joint, MMPOSE.by_joint) == (False, True)
-    for by_joint in (False, True):
-        assert np.isnan(accuracies(np.full((2, 3), np.nan), [0.1, 0.2], by_joint)).tolist() == [
+    assert accuracies(scaled, [0.5], by_keypoint=False) == pytest.approx([0.5])
+    assert accuracies(scaled, [0.5], by_keypoint=True) == pytest.approx([2 / 3])
+    assert accuracies(scaled, [0.0, 1.0, 1.1], by_keypoint=False) == pytest.approx([0, 0.5, 0.75])
+    assert (PAPER.by_keypoint, MMPOSE.by_keypoint) == (False, True)
+    for by_keypoint in (False, True):
+        assert np.isnan(accuracies(np.full((2, 3), np.nan), [0.1, 0.2], by_keypoint)).tolist() == [
             True,
             True,
         ]
@@ -157,10 +163,10 @@ def mmpose_distances(predicted, keypoints, mask, normalize):
 
 
 def mmpose_pck(predicted, keypoints, mask, threshold, normalize):
-    """MMPose's keypoint_pck_accuracy: the mean accuracy of the joints that have data."""
+    """MMPose's keypoint_pck_accuracy: the mean accuracy of the keypoints that have data."""
     accuracy = []
-    for of_joint in mmpose_distances(predicted, keypoints, mask, normalize):
-        valid = of_joint[of_joint != -1]
+    for of_keypoint in mmpose_distances(predicted, keypoints, mask, normalize):
+        valid = of_keypoint[of_keypoint != -1]
         accuracy.append((valid < threshold).sum() / len(valid) if len(valid) else -1)
     accuracy = [share for share in accuracy if share >= 0]
     return sum(accuracy) / len(accuracy) if accuracy else 0
@@ -189,7 +195,7 @@ def mmpose_epe(predicted, keypoints, mask):
     st.floats(0.01, 1.5),
 )
 def test_mmpose_formulas(seed, images, share, error, threshold):
-    """Random hands, some keypoints and at times whole joints without a label."""
+    """Random hands, some of whose labels, or all of a keypoint, are missing."""
     rng = np.random.default_rng(seed)
     keypoints = np.concatenate(
         [rng.uniform(0, 300, (images, 21, 2)), rng.uniform(size=(images, 21, 1)) < share], axis=2
@@ -231,11 +237,15 @@ def test_conditions_say_what_is_computed():
         },
     }
     assert MMPOSE.conditions() == {
-        "PCK": {"normaliser": box, "comparison": "<", "average": "by joint, then over joints"},
+        "PCK": {
+            "normaliser": box,
+            "comparison": "<",
+            "average": "by keypoint, then over keypoints",
+        },
         "AUC": {
             "normaliser": "30 px",
             "comparison": "<",
-            "average": "by joint, then over joints",
+            "average": "by keypoint, then over keypoints",
             "thresholds": "0, 0.05 ... 0.95",
         },
     }

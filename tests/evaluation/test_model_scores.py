@@ -41,6 +41,8 @@ def test_scores_by_hand():
     assert columns["error"][[0, 2, 3]] == pytest.approx([0.3, (10 * 0.3 + 11) / 21, 1])
     assert np.isnan(columns["error"][1])
     assert np.isnan(columns["box_px"][1])
+    assert (columns["mean_error_px"][[0, 2]] == 30).all()  # of the keypoints that were predicted
+    assert np.isnan(columns["mean_error_px"][[1, 3, 4]]).all()
     assert columns["keypoints"].tolist() == [21, 0, 21, 21, 21]
 
 
@@ -90,7 +92,7 @@ def test_each_predictor_has_its_own_scores_and_parts_can_be_selected():
     assert np.isinf(selected.distances).all() and selected.box_sizes.tolist() == [100]
 
 
-def test_groups_are_the_joints_of_fig_9():
+def test_groups_are_the_keypoints_of_fig_9():
     """Only the fingertips are wrong."""
     predicted = LINE.copy()
     predicted[[4, 8, 12, 16, 20], 1] = 99

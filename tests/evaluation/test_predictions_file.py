@@ -1,6 +1,7 @@
 """Predictions that are written to a file and read again."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -51,6 +52,50 @@ def test_predicted_probabilities_below_one_half_are_no_hand(tmp_path):
     assert not PredictionsFile(predictions_file(tmp_path, mask="m.png")).predict(hand(0)).mask.any()
 
 
+def test_a_system_without_a_name_has_its_files_name(tmp_path):
+    path = tmp_path / "my_system.json"
+    path.write_text('{"images": {"a": {}}}')
+    file = PredictionsFile(path)
+    assert file.name == "my_system" and not file.is_named
+
+
+@pytest.mark.parametrize(
+    "path, key",
+    [
+        ("images/0.jpg", "labels_images_0.jpg_7"),
+        ("0.jpg", "labels_images_0.jpg_7"),
+        ("set/Test/source/0.jpg", "Test_0.jpg"),
+        ("Test/0.jpg", "00000042_Test_0.jpg"),
+        ("Test_0.jpg", "00000042_Test_0.jpg"),
+    ],
+)
+def test_predictions_may_name_the_paths_of_images(path, key, tmp_path):
+    keypoints = hand(0).keypoints.astype(float)
+    write_predictions(tmp_path / "x.json", "x", {path: keypoints, "Test/1.jpg": keypoints})
+    file = PredictionsFile(tmp_path / "x.json", splits=["labels", "Test"])
+    assert np.array_equal(file.predict(hand(0, key=key)).keypoints, keypoints)
+    assert file.entry(key.replace("0.jpg", "2.jpg")) is None
+    assert file.other_images([key]) == ["Test/1.jpg"]
+
+
+def test_a_path_names_no_hand_that_is_cut_out_of_its_image(tmp_path):
+    """A key does, also where the set's other hands have no prediction."""
+    keypoints = hand(0).keypoints.astype(float)
+    keys = ["labels_a_0.jpg_1", "labels_a_0.jpg_2"]
+    crops = [hand(0, key=key, is_crop=True) for key in keys]
+    write_predictions(tmp_path / "x.json", "x", {"a/0.jpg": keypoints})
+    file = PredictionsFile(tmp_path / "x.json", splits=["labels"])
+    with pytest.raises(UserError, match="_1 is cut out .*, and a/0.jpg refers .*, with this key"):
+        file.predict(crops[0])
+    with pytest.raises(UserError, match="_1 and labels_a_0.jpg_2 are hands of the image a/0.jpg"):
+        file.check_no_image_twice(keys)
+    write_predictions(tmp_path / "x.json", "x", {keys[0]: keypoints})
+    file = PredictionsFile(tmp_path / "x.json", splits=["labels"])
+    file.check_no_image_twice(keys)
+    predictions = [file.predict(crop).keypoints for crop in crops]
+    assert np.array_equal(predictions[0], keypoints) and predictions[1] is None
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -66,6 +111,14 @@ def test_predicted_probabilities_below_one_half_are_no_hand(tmp_path):
 def test_a_predicted_mask_that_cannot_be_used_is_named(tmp_path, content, message):
     (tmp_path / "m.png").write_bytes(content)
     with pytest.raises(UserError, match=message):
+        PredictionsFile(predictions_file(tmp_path, mask="m.png")).predict(hand(0))
+
+
+def test_a_predicted_mask_larger_than_any_image_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "0.1")
+    (tmp_path / "m.png").write_bytes(encoded(np.zeros((120, 160), np.uint8)))
+    os.truncate(tmp_path / "m.png", 9_000_000)
+    with pytest.raises(UserError, match="m.png: 9000000 bytes are more than an image of 0.1 mega"):
         PredictionsFile(predictions_file(tmp_path, mask="m.png")).predict(hand(0))
 
 

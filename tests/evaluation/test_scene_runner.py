@@ -10,7 +10,12 @@ import pytest
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.evaluation.predictions_file import PredictionsFile
-from mcc_caffe.evaluation.scene_runner import compare_file, search_scenes
+from mcc_caffe.evaluation.scene_runner import (
+    compare_results,
+    match_results,
+    search_scene,
+    search_scenes,
+)
 from mcc_caffe.evaluation.scene_scores import summarise_scenes
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
@@ -60,9 +65,14 @@ def write_table(path, *names):
     return path
 
 
+def compare_file(path, scenes):
+    """Compare the hands of a file of results with those of the scenes."""
+    return compare_results(scenes, match_results(path, scenes))
+
+
 def finds_each_hand(path, scenes):
     """Tell of each scene whether the file has its hand."""
-    return [bool(answer.is_detected[0]) for answer in compare_file(path, scenes, scenes)]
+    return [bool(answer.is_detected[0]) for answer in compare_file(path, scenes)]
 
 
 def test_a_result_is_the_images_in_whose_folder_it_is(tmp_path):
@@ -87,7 +97,7 @@ def test_a_result_is_not_another_images_of_the_same_name(name, tmp_path):
     scenes = write_scenes(tmp_path, "C/1.png")
     table = write_table(tmp_path / "table.csv", name.format(folder=tmp_path))
     with pytest.raises(UserError, match="table.csv has none of these images: the names of the f"):
-        compare_file(table, scenes, scenes)
+        compare_file(table, scenes)
 
 
 def test_an_image_without_a_folder_in_the_file_may_lie_elsewhere(tmp_path):
@@ -98,14 +108,14 @@ def test_an_image_without_a_folder_in_the_file_may_lie_elsewhere(tmp_path):
 def test_a_result_that_may_be_of_two_images_is_named(tmp_path):
     scenes = write_scenes(tmp_path, "A/1.png", "B/1.png")
     with pytest.raises(UserError, match="1.png may be .*A/1.png or .*B/1.png: name the ima"):
-        compare_file(write_table(tmp_path / "table.csv", "1.png"), scenes, scenes)
+        compare_file(write_table(tmp_path / "table.csv", "1.png"), scenes)
     with pytest.raises(UserError, match="has x/A/1.png and y/A/1.png, which may both be .*A/1.png"):
-        compare_file(write_table(tmp_path / "table.csv", "x/A/1.png", "y/A/1.png"), scenes, scenes)
+        compare_file(write_table(tmp_path / "table.csv", "x/A/1.png", "y/A/1.png"), scenes)
     keypoints = [number for x, y in points() for number in (x, y, 0.9)]
     content = {"version": 1.3, "people": [{"hand_left_keypoints_2d": keypoints}]}
     (tmp_path / "1_keypoints.json").write_text(json.dumps(content))  # OpenPose drops the suffix
     with pytest.raises(UserError, match="1 may be .*A/1.png or .*B/1.png"):
-        compare_file(tmp_path / "1_keypoints.json", scenes, scenes)
+        compare_file(tmp_path / "1_keypoints.json", scenes)
     assert finds_each_hand(tmp_path / "1_keypoints.json", scenes[1:]) == [True]
 
 
@@ -137,7 +147,7 @@ def test_labels_of_an_image_that_is_turned_upright_are_refused(weights, tmp_path
     scenes = write_scenes(tmp_path, "1.jpg", size=(40, 20))
     message = "1.jpg is 20 x 40, the file of boxes says 40 x 20: its EXIF orientation turns it"
     with pytest.raises(UserError, match=message):
-        compare_file(table, scenes, scenes)
+        compare_file(table, scenes)
     with pytest.raises(UserError, match=message):
         search_scenes(HandPredictor(weights), scenes, 0.5)
     assert finds_each_hand(table, write_scenes(tmp_path, "1.jpg", size=(20, 40))) == [True]
@@ -154,7 +164,7 @@ def test_results_are_compared_without_decoding_the_images(tmp_path, monkeypatch)
 
     monkeypatch.setattr("mcc_caffe.inference.scene_files.read_image", decode)
     table = write_table(tmp_path / "table.csv", "1.png", "2.hdr", "3.png")
-    answers = compare_file(table, scenes, scenes[:2])
+    answers = compare_results(scenes[:2], match_results(table, scenes))
     assert [answer.sizes.tolist() for answer in answers] == [[100 / 160], [100 / 160]]
     assert decoded == ["2.hdr"]
 
@@ -183,16 +193,16 @@ def test_a_hand_without_keypoints_is_none(tmp_path):
     hand = own_hand(0.9, points())
     contents = [{**hand, "hand_present": True}, {**nothing, "hand_present": False}]
     results = write_own_results(tmp_path / "out", scenes, *contents, {"hands": [nothing, hand]})
-    answers = compare_file(results, scenes, scenes)
+    answers = compare_file(results, scenes)
     assert [answer.is_right.tolist() for answer in answers] == [[True], [], [True]]
     file = PredictionsFile(results)
     assert file.entry("2.png").keypoints is None
     assert (file.entry("3.png").keypoints[:, :2] == points()).all()
     nowhere = write_own_results(tmp_path / "nowhere", scenes[1:2], nothing)
-    (answer,) = compare_file(nowhere, scenes[1:2], scenes[1:2])
+    (answer,) = compare_file(nowhere, scenes[1:2])
     assert answer.is_detected.tolist() == [False] and not len(answer.scores)
     with pytest.raises(UserError, match="nowhere has none of these images"):
-        compare_file(nowhere, scenes[:1], scenes[:1])
+        compare_file(nowhere, scenes[:1])
 
 
 def write_ours(folder, scenes, xy, box, program):
@@ -302,14 +312,47 @@ def test_a_detectors_boxes_are_measured_without_keypoints(fields, tmp_path):
     result = {"image_id": "7", "category_id": "1", "bbox": BOX, "score": 0.9, **fields}
     path = tmp_path / "coco_results.json"
     path.write_text(json.dumps([result]))
-    numbers = summarise_scenes(compare_file(path, [scene], [scene]))
+    numbers = summarise_scenes(compare_file(path, [scene]))
     assert numbers.recall == numbers.precision == numbers.average_precision == 1
     assert numbers.keypoint_precision is numbers.loose_keypoint_precision is None
     path.write_text("[]")
-    assert summarise_scenes(compare_file(path, [scene], [scene])).keypoint_precision == 0
+    assert summarise_scenes(compare_file(path, [scene])).keypoint_precision == 0
     path.write_text(json.dumps([{"image_id": 7, "category_id": 1, "score": 0.9}]))
     with pytest.raises(UserError, match="entry 0 .* has none of keypoints, bbox and segmentation"):
         read_results(path)
+
+
+def test_the_surest_hand_of_a_file_is_compared_first(tmp_path):
+    scenes = write_scenes(tmp_path, "1.png")
+    sides = dict(zip(("x", "y", "width", "height"), BOX))
+    hands = [{**own_hand(score, points()), "box": sides} for score in (0.5, 0.9)]
+    results = write_own_results(tmp_path / "out", scenes, {"hands": hands})
+    (answer,) = compare_file(results, scenes)
+    assert answer.scores.tolist() == [0.9, 0.5] and answer.is_right.tolist() == [True, False]
+
+
+class FarKeypoints:
+    """Stands for a predictor that finds one hand, with keypoints far from its box."""
+
+    def __init__(self, box):
+        self.box = box
+
+    def predict_all(self, image, *, score_threshold):
+        points_of_hand = np.column_stack([points(), np.full(21, 0.9)]) + (500, 0, 0)
+        affine = np.eye(3)[None, :2]
+        return [
+            HandPose(
+                points_of_hand, np.ones(21, bool), (160, 120), 192, (), None, affine, {}, self.box
+            )
+        ]
+
+
+@pytest.mark.parametrize("box, is_hit", [([20, 30, 120, 80], True), (None, False)])
+def test_a_hand_of_a_search_has_the_box_that_the_search_found(box, is_hit, tmp_path):
+    (scene,) = write_scenes(tmp_path, "1.png")
+    predictor = FarKeypoints(None if box is None else np.array(box, float))
+    answer = search_scene(predictor, [], scene, 0.5)
+    assert answer.is_detected.tolist() == answer.is_right.tolist() == [is_hit]
 
 
 def test_a_hand_in_a_crowd_is_neither_right_nor_wrong(tmp_path):
@@ -326,9 +369,14 @@ def test_a_hand_in_a_crowd_is_neither_right_nor_wrong(tmp_path):
         )
         hands.append({**own_hand(score, keypoints), "box": sides})
     results = write_own_results(tmp_path / "out", [scene], {"hands": hands})
-    (answer,) = compare_file(results, [scene], [scene])
+    (answer,) = compare_file(results, [scene])
     assert answer.is_right.tolist() == [False, True, False]
     assert answer.is_counted.tolist() == [False, True, True]
     numbers = summarise_scenes([answer])
     assert numbers.recall == 1 and numbers.precision == 0.5
     assert numbers.average_precision == numbers.keypoint_precision == 1
+    # A drawn hand counts also where a crowd is around it.
+    everywhere = scene._replace(crowds_ltrb=np.array([[0.0, 0, 160, 120]]))
+    (answer,) = compare_file(results, [everywhere])
+    assert answer.is_counted.tolist() == [False, True, False]
+    assert answer.keypoints.is_counted[0].tolist() == [False, True, False]

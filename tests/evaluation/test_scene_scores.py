@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mcc_caffe.evaluation.scene_scores import (
+    KeypointMatches,
     SceneAnswer,
     complete_keypoints,
     enlarged_box,
@@ -107,7 +108,7 @@ def test_recall_precision_and_average_precision():
         ),
         SceneAnswer(
             is_detected=np.array([True, False]),
-            sizes=np.array([0.05, 0.3]),
+            sizes=np.array([0.1, 0.3]),
             is_right=np.array([False, True]),
             is_counted=np.array([True, True]),
             scores=np.array([0.9, 0.7]),
@@ -122,8 +123,28 @@ def test_recall_precision_and_average_precision():
     assert numbers.average_precision == pytest.approx(2 * (2 / 3) / 3)
     assert numbers.loose_keypoint_precision == pytest.approx(4 / 9)
     assert numbers.keypoint_precision == pytest.approx((4 / 9 + 9 * (1 / 3) / 3) / 10)
-    assert numbers.recall_by_size == [1.0, None, 0.5, None]
-    assert numbers.count_by_size == [1, 0, 2, 0]
+    assert numbers.recall_by_size == [None, 1.0, 0.5, None]
+    assert numbers.count_by_size == [0, 1, 2, 0]
+
+
+def test_a_hand_that_does_not_count_is_left_out_at_its_own_score():
+    """By falling score the hands are wrong, right, and in a crowd: the AP of one box is 1/2."""
+    is_right, is_counted = np.array([False, True, False]), np.array([False, True, True])
+    keypoints = KeypointMatches(
+        np.tile(is_right, (10, 1)), np.tile(is_counted, (10, 1)), 1, np.ones(3, bool)
+    )
+    answer = SceneAnswer(
+        is_detected=np.array([True]),
+        sizes=np.array([0.3]),
+        is_right=is_right,
+        is_counted=is_counted,
+        scores=np.array([0.5, 0.7, 0.9]),
+        keypoints=keypoints,
+        passes=1,
+        seconds=1,
+    )
+    numbers = summarise_scenes([answer])
+    assert numbers.average_precision == numbers.keypoint_precision == 0.5
 
 
 def test_nothing_to_find_and_nothing_found():
@@ -138,7 +159,7 @@ def test_what_is_said_without_a_hand():
     confidences = np.zeros((4, 21))
     confidences[0, :3] = 0.3
     confidences[1] = 0.5
-    numbers = summarise_presence(confidences, confidences > 0.2, 0.4)
+    numbers = summarise_presence(confidences, confidences > 0.2, 0.5)
     assert numbers.false_share == pytest.approx(24 / 84) and numbers.image_share == 0.5
     # The scores are 0, 0, 3 x .3 / 21 = .0429 and .5.
     assert numbers.scores == pytest.approx((0.0214, 0.0429 + 0.85 * 0.4571, 0.5), abs=1e-4)

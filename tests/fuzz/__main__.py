@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from mcc_caffe.core.commands import (
     command_parser,
+    non_negative_int,
     positive_int,
     progress_bar,
     run_command,
@@ -41,7 +42,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--seed", type=seed_number, default=0, help="seed of the mutations (default: 0)"
     )
     parser.add_argument(
-        "--only", type=int, metavar="NUMBER", help="try this one and say how it ends"
+        "--only", type=non_negative_int, metavar="NUMBER", help="try this one and say how it ends"
     )
     options = parser.parse_args(argv)
     for part in options.parts:

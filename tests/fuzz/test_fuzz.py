@@ -91,3 +91,8 @@ def test_the_command_counts_how_tries_end_and_repeats_a_single_one(process):
 def test_a_reader_that_is_not_there_is_named():
     done = run("tests.fuzz", "--count", 1, "cocoa")
     assert "there is no reader cocoa: give some of coco," in refusal(done)
+
+
+def test_the_number_of_a_try_is_at_least_0():
+    done = run("tests.fuzz", "--only", -1, "coco")
+    assert "argument --only: -1 is below 0" in refusal(done)

@@ -89,17 +89,36 @@ def test_caffe_runs_where_it_can_be_imported(monkeypatch, caplog):
     assert choose_engine("caffe") == "caffe" and choose_engine(gpu=0) == "caffe"
 
 
-def test_a_broken_caffe_is_named_and_onnx_runs(tmp_path):
-    (tmp_path / "caffe").mkdir()
-    (tmp_path / "caffe/__init__.py").write_text("raise ImportError('libfoo.so.1: gone')")
+@pytest.mark.parametrize(
+    "files, reason",
+    [
+        (
+            {"caffe/__init__.py": "raise ImportError('libfoo.so.1: gone')"},
+            "caffe cannot be imported (libfoo.so.1: gone)",
+        ),
+        ({"caffe/__init__.py": ""}, "is not Caffe, but stands before it"),
+        ({"caffe.py": "raise SystemExit(0)"}, "caffe cannot be imported (0)"),
+        (
+            {
+                "caffe/__init__.py": "import caffe.proto.caffe_pb2",
+                "caffe/proto/caffe_pb2.py": "raise TypeError('of an old protobuf')",
+            },
+            "caffe cannot be imported (of an old protobuf)",
+        ),
+    ],
+)
+def test_a_broken_caffe_is_named_and_onnx_runs(files, reason, tmp_path):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
     code = (
-        "from mcc_caffe.core.commands import run_command; "
-        "from mcc_caffe.inference.engines import choose_engine; "
-        "run_command(lambda: print(choose_engine()))"
+        "import sys; from mcc_caffe.core.commands import run_command; "
+        "from mcc_caffe.inference.engines import open_engine; "
+        "run_command(lambda: print(open_engine(*sys.argv[1:]).name))"
     )
-    done = run_code(code, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    done = run_code(code, MINI, SHIPPED, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.stdout == "onnx\n" and len(done.stderr.splitlines()) == 1, done.stderr
-    assert "warning: caffe cannot be imported (libfoo.so.1: gone)" in done.stderr
+    assert done.stderr.startswith("warning: ") and reason in done.stderr
 
 
 FORK = """

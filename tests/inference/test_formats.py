@@ -175,7 +175,8 @@ def test_a_videos_folder_that_is_a_link_stays_one(images, tmp_path):
     for count in (2, 1):
         form.write_video(tmp_path / "clip", count * [text])
         assert (tmp_path / "clip_keypoints").is_symlink()
-        assert len(list((tmp_path / "disk/results").iterdir())) == count
+        names = {path.name for path in (tmp_path / "disk/results").iterdir()}
+        assert names == {f"clip_00000000000{frame}_keypoints.json" for frame in range(count)}
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["results"]
 
 
@@ -312,6 +313,40 @@ def test_evaluation_reads_back_what_was_written(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", OTHERS)
+def test_own_results_are_read_as_such_and_by_the_images_name(name, images, tmp_path):
+    out = write_run(open_format(name), tmp_path / "results", {"b": images["b"]})
+    (image,) = read_results(out)
+    assert image.is_own and image.name == "photos/b.jpg" and len(image.hands) == 2
+
+
+def test_a_hand_without_a_score_of_its_own_has_the_mean_of_its_confidences(tmp_path):
+    points = np.column_stack([np.arange(10, 52).reshape(21, 2), np.tile([0.2, 0.5, 0.8], 7)])
+    xy, confidences = points[:, :2].tolist(), points[:, 2].tolist()
+    for name, content in (
+        ("openpose.json", {"people": [{"hand_left_keypoints_2d": points.ravel().tolist()}]}),
+        ("mmpose.json", [{"keypoints": xy, "keypoint_scores": confidences}]),
+    ):
+        (tmp_path / name).write_text(json.dumps(content))
+        (image,) = read_results(tmp_path / name)
+        assert not image.is_own and image.hands[0].score == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name, ending", [("mmpose", ".json"), ("csv", ".csv")])
+def test_the_ending_of_a_file_of_results_may_be_in_capitals(name, ending, images, tmp_path):
+    out = write_run(open_format(name), tmp_path / "results", {"b": images["b"]})
+    (out / f"b{ending}").rename(out / f"b{ending.upper()}")
+    (image,) = read_results(out)
+    assert len(image.hands) == 2
+
+
+def test_a_box_that_is_read_may_have_a_side_of_0(tmp_path):
+    instance = {"keypoints": [[9, 9]] * 21, "keypoint_scores": [1] * 21, "bbox": [9, 3, 9, 8]}
+    (tmp_path / "a.json").write_text(json.dumps([instance]))
+    (image,) = read_results(tmp_path / "a.json")
+    assert image.hands[0].box_ltrb.tolist() == [9, 3, 9, 8]
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_a_present_keypoint_of_hardly_any_confidence_is_read_back(name, tmp_path):
     """As with --threshold -1, which asks for every keypoint."""
     sample, written = hand(0), random_hand(np.random.default_rng(1))
@@ -442,8 +477,9 @@ def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
         file.entry("1.jpg")
 
 
-def test_results_are_not_measured_on_cut_images(tmp_path):
-    record = ImageRecord("photos/0.jpg", 160, 120, [random_hand(np.random.default_rng(0))])
+@pytest.mark.parametrize("source", ["photos/0.jpg", "0.jpg"])
+def test_results_are_not_measured_on_cut_images(source, tmp_path):
+    record = ImageRecord(source, 160, 120, [random_hand(np.random.default_rng(0))])
     file = PredictionsFile(write_run(open_format("csv"), tmp_path, {"0": record}))
     pixels = cv2.imdecode(np.frombuffer(hand(0).image_bytes, np.uint8), cv2.IMREAD_COLOR)
     png = encoded(pixels[:90, :90])
@@ -451,15 +487,23 @@ def test_results_are_not_measured_on_cut_images(tmp_path):
         file.predict(hand(0, image_bytes=png))
 
 
-def test_a_cut_image_is_known_whatever_its_format_is(tmp_path):
+@pytest.mark.parametrize("name", ["0.png", "0.jpg"])
+def test_a_cut_image_is_known_whatever_its_format_is(name, tmp_path):
     encoded_image = encoded(hand(0).image())
-    sample = hand(0, key="0.png", image_bytes=encoded_image)
+    sample = hand(0, key=name, image_bytes=encoded_image)
+    record = ImageRecord(f"photos/{name}", 160, 120, [random_hand(np.random.default_rng(0))])
+    file = PredictionsFile(write_run(open_format("csv"), tmp_path, {"0": record}))
+    uncut = frame_sample(sample, name)
+    assert uncut.image_bytes == encoded_image and file.predict(uncut).keypoints is not None
+    with pytest.raises(UserError, match=f"{name} is cut out of its source image"):
+        file.predict(frame_sample(sample, name, box=(40, 10, 120, 119)))
+
+
+def test_a_png_of_a_set_that_does_not_say_what_it_cut_is_no_cut_image(tmp_path):
+    sample = hand(0, key="0.png", image_bytes=encoded(hand(0).image()))
     record = ImageRecord("photos/0.png", 160, 120, [random_hand(np.random.default_rng(0))])
     file = PredictionsFile(write_run(open_format("csv"), tmp_path, {"0": record}))
-    uncut = frame_sample(sample, "0.png")
-    assert uncut.image_bytes == encoded_image and file.predict(uncut).keypoints is not None
-    with pytest.raises(UserError, match="0.png is cut out of its source image"):
-        file.predict(frame_sample(sample, "0.png", box=(40, 10, 120, 119)))
+    assert sample.is_crop is None and file.predict(sample).keypoints is not None
 
 
 @pytest.mark.parametrize("part", ["keypoints", "bbox"])
@@ -477,6 +521,26 @@ def test_shares_are_counted_hand_by_hand_also_of_one_image(part, tmp_path, caplo
     assert len(image.hands) == 3
     (record,) = caplog.records
     assert " of 1 of 3 " in record.getMessage()
+
+
+def test_two_results_that_name_one_image_are_refused_also_without_a_hand(tmp_path):
+    empty = {"program": PROGRAM, "image": "a/1.jpg", "hands": []}
+    for name in ("x.json", "y.json"):
+        (tmp_path / name).write_text(json.dumps(empty))
+    with pytest.raises(UserError, match="has several results for a/1.jpg: leave one of them"):
+        read_results(tmp_path)
+
+
+def test_only_results_with_neither_hand_nor_the_images_full_name_may_have_equal_names(tmp_path):
+    for name in "xyz":
+        (tmp_path / name).mkdir()
+    for name in "xy":
+        (tmp_path / name / "1.json").write_text('{"people": []}')
+    (image,) = read_results(tmp_path)
+    assert image.name == "1" and image.is_blank
+    (tmp_path / "z/1.csv").write_text(",".join(POINT_COLUMNS) + "\n,,,0,,1,wrist,10,20,0.5\n")
+    with pytest.raises(UserError, match="has several results for 1: leave one of them"):
+        read_results(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -530,6 +594,13 @@ def test_shares_are_counted_hand_by_hand_also_of_one_image(part, tmp_path, caplo
                 [{"keypoints": [[9, 9]] * 21, "keypoint_scores": [1] * 21, "bbox": [0.1, 0, 1, 1]}]
             ),
             "a.json: all corners of 1 of 1 boxes .* lie between -2 and 2, .*: pixels are needed",
+        ),
+        (
+            "a.json",
+            json.dumps(
+                [{"keypoints": [[9, 9]] * 21, "keypoint_scores": [1] * 21, "bbox": [9, None, 9, 9]}]
+            ),
+            r"instance 0 is none of MMPose's .*\[9, None, 9, 9\] is no box",
         ),
         ("a.json", own_report(), "are not ours .*21 keypoints are needed"),
         ("a.json", own_report(*NAMES[:20]), "are not ours .*21 keypoints are needed"),

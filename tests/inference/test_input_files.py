@@ -5,6 +5,8 @@ import os
 import pathlib
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
 from mcc_caffe.core.errors import UserError
@@ -62,6 +64,20 @@ def test_masks_and_copies_of_the_labelling_page_are_no_inputs(photos):
         assert "of the labelling page" in str(passed_over)
     for pattern in (labels, labels / "**/*.*"):
         assert len(find_files([str(pattern)]).files) == 3
+
+
+def test_a_folder_that_is_only_called_like_the_labelling_pages_is_searched(photos):
+    count = len(find_files([str(photos)]).files)
+    (photos / "mcc-labels").mkdir()
+    shutil.copy(photos / "hand.jpg", photos / "mcc-labels/hand.jpg")
+    assert len(find_files([str(photos)]).files) == count + 1
+
+
+def test_a_file_may_have_more_bytes_than_the_bound_has_pixels(tmp_path, monkeypatch):
+    """It has 27,000 bytes and 9,000 pixels; the bound is 10,000."""
+    monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "0.01")
+    cv2.imwrite(str(tmp_path / "x.bmp"), np.zeros((90, 100, 3), np.uint8))
+    assert read_image(tmp_path / "x.bmp").shape == (90, 100, 3)
 
 
 def test_a_photograph_is_turned_upright(tmp_path):

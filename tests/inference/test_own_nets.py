@@ -7,7 +7,7 @@ import pytest
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import open_engine
-from mcc_caffe.inference.engines.base import is_shipped
+from mcc_caffe.inference.engines.base import is_shipped_net
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT, refusal, run
 
@@ -56,7 +56,7 @@ def test_a_net_that_cannot_be_used_is_refused(engine, old, new, words, tmp_path)
 @pytest.mark.parametrize("engine", ["caffe", "onnx"])
 def test_a_net_to_train_is_refused_for_what_it_is(engine):
     path = ROOT / "prototxt/mini/train.prototxt"
-    assert not is_shipped(path)
+    assert not is_shipped_net(path)
     words = r"begins with a data layer \(type Python\), as a net to train does: give a deploy net"
     with pytest.raises(UserError, match=f"{path} {words}"):
         open_engine(path, WEIGHTS, engine=engine)
@@ -97,7 +97,7 @@ def test_the_variant_of_a_net_is_not_read_from_a_comment(engine, tmp_path):
 @pytest.mark.parametrize("engine", ["caffe", "onnx"])
 def test_a_net_of_ones_own_is_used(engine, tmp_path):
     path = write_changed(tmp_path, 'name: "MCC_mini_deploy"', 'name: "mine"')
-    assert not is_shipped(path) and is_shipped(DEPLOY)
+    assert not is_shipped_net(path) and is_shipped_net(DEPLOY)
     assert open_engine(path, WEIGHTS, engine=engine).has_pose
 
 
@@ -111,8 +111,8 @@ def test_a_net_of_ones_own_says_the_size_of_its_input(engine, tmp_path):
 def test_only_the_nets_of_the_project_are_shipped():
     """A net of one's own may lie beside them."""
     nets = list((ROOT / "prototxt").glob("*/deploy*.prototxt"))
-    assert nets and all(map(is_shipped, nets))
-    assert not is_shipped(DEPLOY.with_name("deploy_mine.prototxt"))
+    assert nets and all(map(is_shipped_net, nets))
+    assert not is_shipped_net(DEPLOY.with_name("deploy_mine.prototxt"))
 
 
 def test_a_net_that_caffe_aborts_on_ends_infer_in_one_line(tmp_path):

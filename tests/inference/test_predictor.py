@@ -1,6 +1,7 @@
 """HandPredictor: a level is a plain forward pass, and keypoints come back to where they are."""
 
 import copy
+import dataclasses
 import pickle
 import re
 import sys
@@ -16,14 +17,16 @@ from hypothesis import strategies as st
 
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.core.drawing import MASK_COLOUR
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, invert, pyramid_windows, to_cells
+from mcc_caffe.core.hand import FINGER_COLOURS
 from mcc_caffe.core.heatmaps import decode_levels, encode
 from mcc_caffe.data.augmentation import network_input
 from mcc_caffe.hand_tracker import HandTracker
 from mcc_caffe.inference.pyramid import Pyramid, window_map
 from mcc_caffe.paper import MINI
-from mcc_caffe.predictor import HandPredictor, best_keypoints
+from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
 from tests.support.evaluate_command import random_net
 from tests.support.hands import drawn_sample
@@ -286,7 +289,7 @@ def test_mapping_back_is_exact_for_any_size_and_window(width, height, seed, data
     assert np.allclose(apply(invert(image_to_input), inside), [x, y], atol=1e-6)
     keypoints = np.tile([*inside, 1.0], (21, 1))
     assume((inside >= 8).all())  # a peak on the outermost cells has half of its shape
-    decoded = best_keypoints(encode(keypoints, 16, 1.0)[None], at(window[None]))
+    decoded = at(window[None]).decode(encode(keypoints, 16, 1.0)[None])
     assert np.abs(decoded[:, :2] - (x, y)).max() <= 4 / image_to_input[0, 0]  # half a cell
 
 
@@ -298,7 +301,7 @@ def test_the_most_confident_level_wins():
     low = 0.5 * encode(keypoints, 16, 1.0)
     keypoints[3] = 80, 72, 1
     high = encode(keypoints, 16, 1.0)
-    decoded = best_keypoints(np.stack([low, high]), at(windows))[3]
+    decoded = at(windows).decode(np.stack([low, high]))[3]
     expected = np.array([50, 60]) + np.array([80, 72]) / SIZE * 100
     assert np.abs(decoded[:2] - expected).max() < 4 * 100 / SIZE and decoded[2] > 0.8
 
@@ -309,7 +312,7 @@ def test_no_keypoint_is_found_beside_the_image():
     maps = encode(keypoints, 16, 1.0)
     keypoints[:, :2] = 50, 30
     maps = np.maximum(maps, 0.6 * encode(keypoints, 16, 1.0))
-    decoded = best_keypoints(maps[None], at([[0, 0, 256, 128]]))
+    decoded = at([[0, 0, 256, 128]]).decode(maps[None])
     assert np.abs(decoded[:, :2] - (100, 60)).max() <= 8
     assert np.allclose(decoded[:, 2], 0.6, atol=0.1)
 
@@ -352,6 +355,28 @@ def test_mask_box():
     cells[1:3, 2:5] = 1
     box = make_pose(image, np.zeros((21, 3)), cells).mask_box()
     assert np.abs(np.array(box) - (20, 10, 30, 20)).max() <= 2
+
+
+def test_a_pose_is_drawn_over_its_image():
+    image, keypoints = np.full((100, 160, 3), 200, np.uint8), np.full((21, 3), 0.1)
+    keypoints[5] = 40, 60, 0.9
+    cells = np.zeros((16, 16), np.float32)
+    cells[1:3, 10:13] = 1
+    pose = make_pose(image, keypoints, cells)
+    drawn = pose.draw(image)
+    assert (image == 200).all() and drawn.shape == image.shape
+    assert np.abs(drawn[60, 40].astype(int) - FINGER_COLOURS[1]).max() <= 16
+    assert drawn[20, 115].tolist() == pytest.approx(
+        0.45 * 200 + 0.55 * np.array(MASK_COLOUR), abs=1
+    )
+    assert (drawn[:, :30] == 200).all()
+    assert "mask" not in vars(pose)  # the masks of many hands of a large image are large
+    mask_alone = dataclasses.replace(pose, keypoints=None, present=None).draw(image)
+    assert (mask_alone[60, 40] == 200).all() and (mask_alone[20, 115] == drawn[20, 115]).all()
+    with pytest.raises(UserError, match="image is 100 x 160, that of the pose 160 x 100: give the"):
+        pose.draw(np.rot90(image))
+    with pytest.raises(UserError, match="HxWx3 uint8 BGR is needed"):
+        pose.draw(image[..., 0])
 
 
 def test_what_is_not_asked_for_is_not_drawn(weights, image, monkeypatch):

@@ -15,7 +15,7 @@ from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, image_re
 from mcc_caffe.inference.presence import UNCALIBRATED, Calibration, find_present, read_calibration
 from mcc_caffe.inference.video_reports import one_hand_line
 from mcc_caffe.predictor import HandPose, HandPredictor
-from tests.support.rendered import render_hand
+from tests.support.rendered import render_hand, two_hands_side_by_side
 
 # Images of scikit-image without a hand. Some of them lie behind hands of the training.
 WITHOUT_HANDS = (
@@ -67,7 +67,7 @@ def test_the_search_finds_no_hand_in_most_images_without_any(images):
 
 
 def test_a_hand_is_present_in_every_way():
-    image = render_hand(0).image
+    image = render_hand(2).image
     for options in ({"levels": 1}, {"looks": 2}, {"looks": 4}, {"levels": "paper"}):
         pose = HandPredictor(**options).predict(image)
         assert (pose.present == (pose.keypoints[:, 2] > 0.2)).all() and pose.present.any()
@@ -96,6 +96,22 @@ def test_a_hand_too_small_for_looks_is_searched_for(images):
     assert not HandPredictor().predict(images["moon.png"]).present.any()
 
 
+@pytest.mark.parametrize("options", [{"looks": 4}, {"levels": 1}, {"levels": "paper"}])
+def test_fingers_of_two_hands_are_no_hand(options):
+    """Looks and levels see fingers of both hands in one answer."""
+    image, width = two_hands_side_by_side()
+    mixed = HandPredictor(**options).predict(image)
+    assert 2 <= (mixed.keypoints[:, 0] < width).sum() <= 19 and mixed.score > 0.7
+    assert mixed.hand_present is False and not mixed.present.any()
+
+
+def test_a_search_tells_two_hands_apart():
+    image, width = two_hands_side_by_side()
+    hand = HandPredictor().predict(image)
+    assert hand.method == "search" and hand.hand_present
+    assert (hand.keypoints[:, 0] > width).all()
+
+
 def test_a_threshold_below_zero_asks_for_every_keypoint(images):
     assert HandPredictor(looks=1, threshold=-1).predict(images["moon.png"]).present.all()
 
@@ -107,9 +123,10 @@ def test_a_report_says_that_there_is_no_hand(images, monkeypatch):
     assert pose.mask_box() is not None
     monkeypatch.delattr(HandPose, "mask_box")  # a mask at full size that nobody gets
     report = image_report([pose], "retina.jpg", pose.image_size, NetworkInfo({}, ""), one_hand=True)
-    assert (report["hand_present"], report["mask_box"]) == (False, None)
+    names = "hand_present", "box", "mask_box"
+    assert [report[name] for name in names] == [False, None, None]
     line = json.loads(one_hand_line(0.0, pose, None))
-    assert (line["hand_present"], line["mask_box"]) == (False, None)
+    assert [line[name] for name in names] == [False, None, None]
     assert hand_records([(None, pose)], one_hand=True) == []
     predictor.threshold = -1
     pose = predictor.predict(images["retina.jpg"])

@@ -6,11 +6,12 @@ import pathlib
 import numpy as np
 import pytest
 
+from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference import result_paths
 from mcc_caffe.inference.formats import FORMATS, OWN_FORMAT, open_format
 from mcc_caffe.inference.formats.base import ImageRecord
 from mcc_caffe.inference.input_files import InputFile
-from mcc_caffe.inference.result_paths import choose_result_paths
+from mcc_caffe.inference.result_paths import check_result_paths, choose_result_paths
 
 
 def test_results_of_one_name_do_not_overwrite_each_other():
@@ -68,6 +69,21 @@ def test_long_suffixes_leave_room_for_the_name_and_a_number():
     files = [InputFile(pathlib.Path(f"a{suffix}"), pathlib.Path("a")) for suffix in suffixes]
     names = [path.name for path in choose_result_paths(files, pathlib.Path("out"))]
     assert names == ["a", f"a_{'s' * 100}", f"a_{'s' * 100}_2", f"a_{'ü' * 50}"]
+
+
+def test_a_long_name_is_shortened_for_the_suffix_that_tells_it_from_another():
+    """A result's name has 227 bytes at most, and "_png" is 4 of them."""
+    relative = pathlib.Path("x" * 251)
+    files = [InputFile(pathlib.Path(f"a{suffix}"), relative) for suffix in (".jpg", ".png")]
+    names = [path.name for path in choose_result_paths(files, pathlib.Path("out"))]
+    assert names == ["x" * 227, f"{'x' * 223}_png"]
+
+
+def test_no_result_lies_in_another_one_where_capitals_are_not_told_apart(tmp_path):
+    folder, file = tmp_path / "Clip_keypoints", tmp_path / "clip_keypoints/hand.json"
+    for results in ([folder, file], [file, folder]):
+        with pytest.raises(UserError, match="hand.json would lie in .*, which is another result"):
+            check_result_paths([], results, overwrite=False)
 
 
 @pytest.mark.parametrize("is_video", [False, True])

@@ -1,6 +1,7 @@
 """COCO files of boxes around hands."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -10,13 +11,16 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.formats.base import HandRecord, ImageRecord
+from mcc_caffe.inference.formats.coco import CocoNumbers
 from mcc_caffe.inference.scene_files import (
     coco_labels,
+    drop_boxes_without_pixels,
     read_labelled_scenes,
     read_scenes,
     scenes_of_images,
 )
 from tests.support.hands import turned_jpeg
+from tests.support.labels import turned
 
 
 def test_a_coco_file_of_boxes_is_read(tmp_path):
@@ -154,10 +158,8 @@ def write_category(path, **fields):
 
 
 def test_results_have_the_order_of_the_users_own_file(tmp_path):
-    """The file counts each finger from its tip, as RHD does."""
-    theirs = [NAMES[0]] + [
-        name for base in range(1, 21, 4) for name in NAMES[base : base + 4][::-1]
-    ]
+    """The file has the wrist last."""
+    theirs = [*NAMES[1:], NAMES[0]]
     path = boxes_file(tmp_path / "boxes.json", [[1, 2, 30, 40]])
     write_category(path, keypoints=theirs)
     image_path = tmp_path / "x.jpg"
@@ -175,12 +177,38 @@ def test_results_have_the_order_of_the_users_own_file(tmp_path):
     assert frozenset(("wrist", "thumb_1")) in bones and frozenset(("ring_3", "ring_4")) in bones
 
 
+def test_results_have_the_category_id_as_the_users_own_category_writes_it(tmp_path):
+    """The boxes of the file have 7, and its category "7"."""
+    path = boxes_file(tmp_path / "boxes.json", [[1, 2, 30, 40]])
+    image_path = tmp_path / "x.jpg"
+    labels = coco_labels(scenes_of_images(path, [image_path]))
+    assert labels.numbers == {str(image_path): CocoNumbers("1", ["7"])}
+
+
 @pytest.mark.parametrize("names", [[f"nose_{number}" for number in "abc"], ["0", "1", "2"]])
 def test_results_in_an_unknown_order_are_refused(names, tmp_path):
     path = boxes_file(tmp_path / "boxes.json", [[1, 2, 30, 40]])
     scenes = scenes_of_images(write_category(path, keypoints=names), [tmp_path / "x.jpg"])
     with pytest.raises(UserError, match="category Hand: the names of the category's keypoints do"):
         coco_labels(scenes)
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path, monkeypatch):
+    """Its header would say a size."""
+    path, photo = boxes_file(tmp_path / "boxes.json", [[1, 2, 3, 4]]), tmp_path / "x.jpg"
+    photo.write_bytes(turned_jpeg())
+    assert scenes_of_images(path, [photo])[photo].size == (20, 40)
+    monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "0.01")
+    os.truncate(photo, 9_000_000)
+    assert scenes_of_images(path, [photo])[photo].size is None
+
+
+def test_a_category_in_an_unknown_order_has_no_bones(tmp_path):
+    path = write_category(boxes_file(tmp_path / "boxes.json", []), keypoints=["nose", "elbow"])
+    labels = coco_labels(scenes_of_images(path, [tmp_path / "x.jpg"]))
+    open_format("coco", labels).write_run(tmp_path, [])
+    (category,) = json.loads((tmp_path / "coco_images.json").read_text())["categories"]
+    assert category["keypoints"] == ["nose", "elbow"] and "skeleton" not in category
 
 
 def test_a_crowd_is_no_hand(tmp_path):
@@ -313,6 +341,25 @@ def test_shares_of_the_sides_are_no_pixels(tmp_path, caplog):
         read_scenes(boxes_file(tmp_path / "boxes.json", [[1, 2, float("nan"), 4]]))
 
 
+def test_a_box_without_a_pixel_goes_with_its_keypoints_and_category(tmp_path, caplog):
+    boxes = [[10, 20, 0, 9], [250, 60, 60, 80], [320, 20, 50, 50], [-9, -9, 10, 10]]
+    path = boxes_file(tmp_path / "boxes.json", boxes)
+    content = json.loads(path.read_text())
+    for number, annotation in enumerate(content["annotations"][:4]):
+        annotation.update(category_id=10 + number, keypoints=(POINTS + (number, 0, 0)).tolist())
+    content["categories"] = [{"id": 10 + number, "name": "hand"} for number in range(4)]
+    path.write_text(json.dumps({**content, "annotations": content["annotations"][:4]}))
+    (scene,) = drop_boxes_without_pixels(read_scenes(path), [(320, 240)])
+    assert scene.boxes_ltrb.tolist() == [[250, 60, 310, 140], [-9, -9, 1, 1]]
+    assert scene.category_ids == (11, 13)
+    np.testing.assert_array_equal(scene.keypoints, [POINTS + (1, 0, 0), POINTS + (3, 0, 0)])
+    (message,) = caplog.messages
+    assert message.startswith("2 boxes have a side of 0 or lie outside of their images and are")
+    caplog.clear()
+    assert drop_boxes_without_pixels([scene], [(320, 240)])[0].category_ids == (11, 13)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("box", [[40, 60, -30, -40], [40, 60, 30, -1]])
 @pytest.mark.parametrize("is_crowd", [False, True])
 def test_a_box_that_is_drawn_from_another_corner_is_an_error(tmp_path, box, is_crowd):
@@ -321,6 +368,42 @@ def test_a_box_that_is_drawn_from_another_corner_is_an_error(tmp_path, box, is_c
     content["annotations"][1]["iscrowd"] = int(is_crowd)
     path.write_text(json.dumps(content))
     message = re.escape(f"the bbox {[float(n) for n in box]} has a side below 0: give x and y of")
+    with pytest.raises(UserError, match=message):
+        read_scenes(path)
+
+
+@pytest.mark.parametrize("is_crowd", [False, True])
+@pytest.mark.parametrize(
+    "boxes, message",
+    [
+        ([[10, 20, 60, 20, 60, 90, 10, 90]], "bbox is 8 numbers, 4 numbers are needed"),
+        (4 * [[10, 20, 30]], "bbox is 3 numbers, 4 numbers are needed"),
+        ([[]], "bbox is 0 numbers, 4 numbers are needed"),
+        (["1234"], "bbox is 1 numbers, 4 numbers are needed"),
+        ([None], "bbox is missing, 4 numbers are needed"),
+    ],
+)
+def test_a_box_that_has_not_four_numbers_is_an_error(tmp_path, boxes, message, is_crowd):
+    """Of eight numbers two boxes were made, and three boxes of four times three."""
+    path = boxes_file(tmp_path / "boxes.json", boxes)
+    content = json.loads(path.read_text())
+    content["annotations"][0].update(id=70, iscrowd=int(is_crowd))
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"boxes.json: annotation 70: {message}$"):
+        read_scenes(path)
+    del content["annotations"][0]["bbox"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="boxes.json: annotation 70: bbox is missing"):
+        read_scenes(path)
+
+
+@pytest.mark.parametrize("image_id", [99, None])
+def test_a_box_of_no_listed_image_is_an_error(tmp_path, image_id):
+    path = boxes_file(tmp_path / "boxes.json", [[1, 2, 30, 40]])
+    content = json.loads(path.read_text())
+    content["annotations"][0]["image_id"] = image_id
+    path.write_text(json.dumps(content))
+    message = rf"boxes.json: annotations\[0\] is of the image {image_id}, which `images` lacks: li"
     with pytest.raises(UserError, match=message):
         read_scenes(path)
 
@@ -370,3 +453,11 @@ def test_boxes_of_the_image_before_exif_turns_it_are_an_error(tmp_path):
     scenes_of_images(boxes_file(path, [[1, 2, 9, 9]]), [tmp_path / "x.jpg"])
     with pytest.raises(UserError, match="x.jpg is 20 x 40, the file of boxes says 64 x 48$"):
         scenes_of_images(boxes_file(path, [[1, 2, 9, 9]], (64, 48)), [tmp_path / "x.jpg"])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_scene_has_the_size_of_its_image_upright(tmp_path, orientation):
+    image_path = tmp_path / "x.jpg"
+    image_path.write_bytes(turned(np.zeros((20, 40, 3), np.uint8), orientation))
+    path = boxes_file(tmp_path / "boxes.json", [[1, 2, 9, 9]])
+    assert scenes_of_images(path, [image_path])[image_path].size == (40, 20)

@@ -7,7 +7,7 @@ import pytest
 
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply
-from mcc_caffe.core.hand_boxes import box_iou, encode_boxes
+from mcc_caffe.core.hand_boxes import ScoredBoxes, box_iou, encode_boxes
 from mcc_caffe.core.heatmaps import encode
 from mcc_caffe.inference import proposals, scenes
 from mcc_caffe.inference.engines.base import StageMaps
@@ -16,7 +16,8 @@ from mcc_caffe.inference.pose_reports import NetworkInfo, hand_records, image_re
 from mcc_caffe.inference.proposals import Proposal, propose_boxes, propose_regions
 from mcc_caffe.inference.pyramid import Octaves
 from mcc_caffe.inference.scenes import (
-    has_plausible_bones,
+    look_at_boxes,
+    look_twice_at_boxes,
     nms_answers_by_box,
     nms_answers_by_keypoints,
     score_of_box,
@@ -65,14 +66,13 @@ def test_regions_of_the_mask_and_peaks_of_the_heatmaps_are_proposed():
     assert len(boxes) == 4
 
 
-def test_a_hand_counts_by_its_votes_for_its_size():
-    """All cells in the middles of two hands vote for them, in the pass of 640 pixels alone.
+def propose_with_votes(boxes, logit):
+    """Propose boxes in an image of 640 x 480 of which all cells in their middles say so.
 
-    The hands are .2 and .1 of the image's width, and so the votes are divided by 5.25 x that.
+    They do so in the pass of 640 pixels alone, with the probability that the logit gives.
     """
-    boxes = np.array([[335.5, 191.5, 463.5, 319.5], [95.5, 95.5, 159.5, 159.5]])
-    labels = encode_boxes(boxes, np.ones(2, bool), 60, 80)
-    answer = np.concatenate([np.where(labels.is_hand == 1, 20, -20), labels.log_distances])
+    labels = encode_boxes(boxes, np.ones(len(boxes), bool), 60, 80)
+    answer = np.concatenate([np.where(labels.is_hand == 1, logit, -20), labels.log_distances])
 
     def network(inputs):
         height, width = (side // 8 for side in inputs.shape[2:])
@@ -80,9 +80,35 @@ def test_a_hand_counts_by_its_votes_for_its_size():
         return StageMaps(None, None, answer[None] if width == 80 else nothing)
 
     octaves = Octaves(np.zeros((480, 640, 3), np.uint8))
-    smaller, larger = propose_boxes(octaves, octaves, network)
+    return propose_boxes(octaves, octaves, network)
+
+
+def test_a_hand_counts_by_its_votes_for_its_size():
+    """The hands are .2 and .1 of the image's width: the votes are divided by 5.25 x that."""
+    boxes = np.array([[335.5, 191.5, 463.5, 319.5], [95.5, 95.5, 159.5, 159.5]])
+    smaller, larger = propose_with_votes(boxes, 20)
     assert np.stack([larger.box, smaller.box]) == pytest.approx(boxes, abs=1e-3)
     assert (smaller.strength, larger.strength) == pytest.approx((1 / 0.525, 1 / 1.05), rel=1e-3)
+
+
+def test_the_size_for_which_votes_count_is_a_tenth_to_three_tenths_of_the_width(monkeypatch):
+    """The image is 640 pixels wide, and each box has 2 votes."""
+    sides = np.array([32.0, 64, 192, 384])
+    boxes = np.column_stack([np.zeros((4, 2)), sides, sides])
+    merged = ScoredBoxes(boxes, np.ones(4), np.full(4, 2.0))
+    monkeypatch.setattr(proposals, "merge_boxes", lambda _: merged)
+    strengths = [proposal.strength for proposal in propose_with_votes(boxes[:1], 20)]
+    assert strengths == pytest.approx([2 / 0.525, 2 / 0.525, 2 / 1.575, 2 / 1.575])
+
+
+@pytest.mark.parametrize("probability, is_proposed", [(0.74, True), (0.73, False)])
+def test_a_hand_is_proposed_from_a_strength_of_seven_tenths_on(probability, is_proposed):
+    """It has probability / (5.25 x .2). Where it is not, the middle of the image is a guess."""
+    box = np.array([335.5, 191.5, 463.5, 319.5])
+    (proposal,) = propose_with_votes(box[None], np.log(probability / (1 - probability)))
+    assert proposal.is_guess is not is_proposed
+    expected = box if is_proposed else [160, 120, 480, 360]
+    assert proposal.box == pytest.approx(expected, abs=1e-3)
 
 
 def test_boxes_in_the_grey_part_of_an_input_are_left_out():
@@ -97,7 +123,7 @@ def test_boxes_in_the_grey_part_of_an_input_are_left_out():
     assert (boxes[:, 2:] > boxes[:, :2]).all()
 
 
-def test_the_bonus_of_votes_has_a_most_and_a_guess_none():
+def test_the_bonus_of_votes_has_a_most_and_a_guess_costs_a_quarter():
     box = np.zeros(4)
     assert vote_bonus(Proposal(box, 0.75)) == -1
     assert vote_bonus(Proposal(box, 1.5)) == 2
@@ -135,6 +161,98 @@ def test_a_look_that_strayed_says_nothing_of_its_box():
     assert score_of_box(answer_at(0, 0.8, inside)) == pytest.approx(0.8)
     assert score_of_box(answer_at(0, 0.8, beside)) == 0
     assert score_of_box(answer_at(0, 0.8)) == pytest.approx(0.8)
+
+
+class NoImage:
+    """Stands for a Looker of which only the proposals are asked."""
+
+    def octaves(self, *, mirrored=False):
+        return None
+
+
+def fan(score, x=0):
+    """A hand whose bones are all 25 pixels long."""
+    answer = answer_at(x, score)
+    angles = np.linspace(0, np.pi / 2, 5)
+    directions = np.column_stack([np.cos(angles), np.sin(angles)])
+    steps = 25 * np.arange(1, 5)[:, None] * directions[:, None]
+    answer.keypoints[0, :2] = 0
+    answer.keypoints[1:, :2] = steps.reshape(20, 2)
+    answer.keypoints[:, 0] += x
+    return answer
+
+
+def torn_fan(score, x=0):
+    """The same with a finger that reaches across the image."""
+    answer = fan(score, x)
+    answer.keypoints[8, 0] += 600
+    return answer
+
+
+class PreparedLooker:
+    """Stands for a Looker: it gives prepared answers, and lists the looks."""
+
+    image_size = 160, 120
+
+    def __init__(self, *answers):
+        self.answers, self.looks = list(answers), []
+
+    def look(self, looks):
+        self.looks += looks
+        return [self.answers.pop(0) for _ in looks]
+
+
+def test_the_first_look_at_a_box_has_the_centre_of_its_pixels():
+    """Its 31 x 31 pixels from (10, 20) on have (25, 35) in their middle."""
+    looker = PreparedLooker(fan(0.9), fan(0.9))
+    look_at_boxes(looker, np.array([[10, 20, 31, 31]]))
+    x, y, width, height = looker.looks[0].window
+    assert (x + (width - 1) / 2, y + (height - 1) / 2) == (25, 35)
+
+
+@pytest.mark.parametrize("answers", [(torn_fan(0.9), fan(0.5)), (fan(0.5), torn_fan(0.9))])
+def test_of_two_looks_the_plausible_hand_decides(answers):
+    proposal = Proposal(np.array([0.0, 0, 100, 100]), 1.0)
+    (answer,) = look_twice_at_boxes(PreparedLooker(*answers), [proposal])
+    assert np.array_equal(answer.keypoints, fan(0.5).keypoints)
+    both_torn = PreparedLooker(torn_fan(0.9), torn_fan(0.5))
+    assert look_twice_at_boxes(both_torn, [proposal])[0].score == pytest.approx(0.9)
+
+
+def search_scores(monkeypatch, proposals, answers, **options):
+    """The scores of the hands of a search with these proposals of the box head and answers."""
+    monkeypatch.setattr(scenes, "propose_boxes", lambda *_: proposals)
+    monkeypatch.setattr(scenes, "look_twice_at_boxes", lambda *_: answers)
+    hands = scenes.find_hands(NoImage(), None, lambda _: None, **options)
+    return [round(hand.score, 2) for hand in hands]
+
+
+def test_a_search_keeps_what_has_enough_votes_and_each_hand_once(monkeypatch):
+    boxes = np.array([[0.0, 0, 100, 100], [60, 0, 160, 100], [300, 0, 400, 100]])
+    head_proposals = [Proposal(box, strength) for box, strength in zip(boxes, (2.0, 2.0, 0.75))]
+    answers = [
+        answer_at(x, score, box) for x, score, box in zip((0, 6, 300), (0.06, 0.05, 0.9), boxes)
+    ]
+    assert search_scores(monkeypatch, head_proposals, answers) == [0.06]
+    scores = search_scores(monkeypatch, head_proposals, answers, score_threshold=-0.2)
+    assert scores == [0.9, 0.06]  # 0.9 - 1 reaches it
+
+
+@pytest.mark.parametrize(
+    "answer, expected", [(fan(0.59), []), (fan(0.61), [0.61]), (torn_fan(0.9), [])]
+)
+def test_a_guess_needs_plausible_bones_and_a_higher_score(monkeypatch, answer, expected):
+    guess = Proposal(np.array([0.0, 0, 100, 100]), 0.0, is_guess=True)
+    assert search_scores(monkeypatch, [guess], [answer]) == expected
+
+
+def test_a_hand_of_regions_needs_a_score_and_plausible_bones(monkeypatch):
+    """Without a box head; the hand of .4 overlaps that of .5."""
+    answers = [fan(0.5), fan(0.4, 5), fan(0.36, 300), fan(0.34, 600), torn_fan(0.9, 900)]
+    monkeypatch.setattr(scenes, "propose_regions", lambda *_: [])
+    monkeypatch.setattr(scenes, "look_twice_at_regions", lambda *_: answers)
+    hands = scenes.find_hands(NoImage(), None, None)
+    assert [round(hand.score, 2) for hand in hands] == [0.5, 0.36]
 
 
 @pytest.mark.parametrize("width, height", [(4000, 3000), (4001, 3003), (1999, 7001), (640, 480)])
@@ -187,15 +305,6 @@ def test_of_overlapping_answers_the_most_confident_stays():
     fingers.keypoints[:, :2] = 330 - 0.5 * (330 - fingers.keypoints[:, :2])
     fingers.keypoints[:, 1] = np.linspace(0, 50, 21)
     assert len(nms_answers_by_box([*answers, fingers])) == 3
-
-
-def test_a_finger_that_reaches_across_the_image_is_no_hand(two_hands):
-    true_keypoints = two_hands[1][0]
-    assert has_plausible_bones(true_keypoints)
-    torn = true_keypoints.copy()
-    torn[8] += 600
-    assert not has_plausible_bones(torn)
-    assert not has_plausible_bones(np.vstack([np.zeros((20, 2)), [[0, 50]]]))
 
 
 def test_both_hands_of_an_image_are_found_and_none_where_there_is_none(predictor, two_hands):
@@ -260,6 +369,11 @@ def test_reports_keep_no_mask_in_memory(predictor, two_hands):
         ([(900, 0, 10, 10)], "overlaps the image of 160 x 120 pixels"),
         ([(float("nan"), 0, 10, 10)], "box 0 is x nan"),
         ([(1, 2, 3)], r"boxes have the shape \(1, 3\)"),
+        (
+            [(0.3, 0.2, 0.4, 0.7), (0, 0, 1, 1)],
+            "^all corners of the boxes lie between -1 and 1, as shares of the image's sides do: "
+            "pixels are needed, multiply them by the image's width and height$",
+        ),
     ],
 )
 def test_a_wrong_box_is_named(predictor, boxes, message):

@@ -30,6 +30,7 @@ from mcc_caffe.core.hand import NAMES
 from mcc_caffe.hand_tracker import HandTracker
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.input_files import UnreadableError, find_files
+from mcc_caffe.inference.jobs import Job
 from mcc_caffe.inference.video_reading import VideoFile, open_camera
 from mcc_caffe.inference.video_writing import video_encoder, video_writer
 from mcc_caffe.predictor import HandPredictor
@@ -128,6 +129,7 @@ def test_a_video_gives_a_video_and_a_json_of_all_frames(name, codec, tmp_path):
             assert (keypoint is not None) == present and (
                 not present or np.allclose(keypoint, expected, atol=0.006)
             )
+        assert tuple(line["box"]) == pose.box
         assert tuple(line["mask_box"]) == pose.mask_box()
         hand = cv2.erode((pose.mask > 0.5).astype(np.uint8), np.ones((9, 9))) > 0
         assert (
@@ -141,6 +143,24 @@ def test_a_video_gives_a_video_and_a_json_of_all_frames(name, codec, tmp_path):
         assert (
             far.sum() > 1000 and np.abs(drawn[far].mean(axis=0) - frame[far].mean(axis=0)).max() < 8
         )
+
+
+@pytest.mark.parametrize("name", ["ours", "coco"])
+def test_a_video_without_a_clip_says_the_same_of_its_hands(name, tmp_path):
+    source = film(tmp_path / "clip.mp4", "mp4v", frames=3)
+    arguments = [str(source), "--format", name, "--looks", "1"]
+    infer.main([*arguments, "--out", str(tmp_path / "drawn")])
+    infer.main([*arguments, "--out", str(tmp_path / "plain"), "--no-drawings"])
+    names = {"clip.json"} if name == "ours" else {"coco_results.json", "coco_images.json"}
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == names | {"clip.mp4"}
+    assert {path.name for path in (tmp_path / "plain").iterdir()} == names
+    for result in names:
+        drawn, plain = (
+            json.loads((tmp_path / way / result).read_text()) for way in ("drawn", "plain")
+        )
+        if name == "ours":
+            drawn, plain = drawn["frames"], plain["frames"]
+        assert drawn == plain and len(plain) in (3, 5)
 
 
 def test_a_folder_of_images_and_videos_with_a_damaged_one(tmp_path):
@@ -193,8 +213,7 @@ def test_no_new_video_stands_beside_an_old_text(suffix, format_name, tmp_path):
     with pytest.raises(UserError, match=f"clip{suffix} is a folder"):
         write_video(
             TrackerOptions(HandPredictor(levels=1)),
-            source,
-            out / "clip",
+            Job(source, out / "clip", is_video=True),
             progress=False,
             result_format=open_format(format_name),
         )
@@ -205,7 +224,7 @@ def test_no_new_video_stands_beside_an_old_text(suffix, format_name, tmp_path):
 def written(source, out):
     """Write the results of a video into a folder; returns what `write_video` says of them."""
     options = TrackerOptions(HandPredictor(levels=1))
-    return write_video(options, source, out / source.stem, progress=False)
+    return write_video(options, Job(source, out / source.stem, is_video=True), progress=False)
 
 
 def test_ctrl_c_leaves_no_half_video_and_the_one_before(tmp_path):
@@ -518,6 +537,17 @@ def test_animated_images_are_videos(kind, tmp_path):
     done = run("mcc_caffe.infer", source, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert len(json.loads((tmp_path / "out/clip.json").read_text())["frames"]) == 3
+
+
+@pytest.mark.parametrize("milliseconds, fps", [(20, 50), (10, 10)])
+def test_only_pauses_below_20_ms_become_those_of_browsers(milliseconds, fps, tmp_path):
+    """Browsers show a frame of 10 ms for 100 ms."""
+    first, *others = (PIL.Image.new("L", (8, 8), grey) for grey in (0, 90, 180))
+    path = tmp_path / "x.gif"
+    first.save(path, save_all=True, append_images=others, duration=milliseconds)
+    video = VideoFile(path)
+    assert video.fps == pytest.approx(fps)
+    assert [frame.time for frame in video.frames()] == pytest.approx([0, 1 / fps, 2 / fps])
 
 
 def test_the_frames_after_a_damaged_one_of_an_animation_keep_their_times(tmp_path):

@@ -6,7 +6,6 @@ samples without a mask have.
 """
 
 import os
-import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from mcc_caffe.caffe_io.weights import load_weights, net_shapes, read_caffemodel
 from mcc_caffe.data.loader_config import LoaderConfig
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.paper import MINI, PAPER
-from tests.support.commands import ROOT, run
+from tests.support.commands import ROOT, run, run_program
 from tests.support.hands import write_set
 
 caffe = import_caffe()
@@ -194,14 +193,8 @@ def trained(files, caffe_tool, tmp_path_factory):
         lr_policy: "fixed" max_iter: 2 snapshot: 2 snapshot_prefix: "{folder / "net"}"
         solver_mode: CPU random_seed: 1""")
     environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        [caffe_tool, "train", f"--solver={folder / 'solver.prototxt'}"],
-        cwd="/",
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    solver = f"--solver={folder / 'solver.prototxt'}"
+    done = run_program(caffe_tool, "train", solver, cwd="/", env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder / "net_iter_2.caffemodel"
 

@@ -360,7 +360,7 @@ def test_first_loss_of_the_paper(tmp_path):
 
 
 def test_trivial_answer_has_the_trivial_loss(drawn_set, tmp_path):
-    """Weights zero, the background map's bias 1: every stage answers "joints 0, background 1"."""
+    """Weights zero, the background map's bias 1: the answer is "keypoints 0, background 1"."""
     net = train(MINI, drawn_set, tmp_path)
     for blobs in net.params.values():
         for blob in blobs:

@@ -216,6 +216,15 @@ def test_what_curl_calls_a_form_is_an_image_all_the_same(client):
     assert client.post("/hands?hands=one", content=JPEG, headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize("content", [JPEG, GREY])
+def test_an_image_from_which_curl_removed_bytes_is_told(client, content):
+    """As `curl -d @FILE` does."""
+    content = content.translate(None, b"\0\r\n")
+    answer = client.post("/hands", content=content)
+    assert answer.status_code == 415
+    assert "unknown format (curl needs --data-binary: -d rem" in answer.json()["detail"]
+
+
 def test_a_body_that_does_not_say_its_length_is_limited_too(client):
     answer = client.post("/hands", content=iter([b"x" * 150_000] * 2))
     assert answer.status_code == 413

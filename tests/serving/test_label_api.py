@@ -81,6 +81,9 @@ def test_an_image_is_listed_shown_and_saved(client, key, change, folder):
     assert client.get(f"{IMAGES}/{key}").json()["labels"] == change["labels"]
     stale = client.put(f"{IMAGES}/{key}", json={**change, "token": "b"})
     assert stale.status_code == 409 and "another tab" in stale.json()["detail"]
+    of_another_file = client.put(f"{IMAGES}/{key}", json={**change, "digest": "0" * 64})
+    assert of_another_file.status_code == 412
+    assert "has changed since the page showed it" in of_another_file.json()["detail"]
     page = client.get("/label/")
     assert page.status_code == 200 and "<title>Label hands</title>" in page.text
 

@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import subprocess
 import time
+import uuid
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.core.images import decode_image
 from mcc_caffe.serving import label_export, net_answers
-from mcc_caffe.serving.label_documents import Labels, Point
+from mcc_caffe.serving.label_documents import Labels, Point, SavedLabels
 from mcc_caffe.serving.label_export import choose_split
 from mcc_caffe.serving.label_files import (
     ANSWERS,
@@ -35,8 +36,10 @@ from mcc_caffe.serving.label_files import (
     ONEHAND10K,
     LabelFiles,
     image_key,
+    key_of_no_image,
     shown_name,
 )
+from mcc_caffe.serving.label_messages import Change, OpenImage
 from mcc_caffe.serving.labelling import (
     ChangedFileError,
     ConflictError,
@@ -44,19 +47,18 @@ from mcc_caffe.serving.labelling import (
     UnknownImageError,
     open_session,
 )
-from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, open_net
+from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, first_labels, open_net
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
 from tests.support.disks import file_size_limit, replacement_fails
 from tests.support.hands import hand, keypoints_at
 from tests.support.images import replace_once_read
 from tests.support.labels import (
-    change,
-    keys_by_name,
     labels_of,
     read_back,
     turned,
     write_images,
 )
+from tests.support.poses import make_pose
 
 ODD_NAMES = (
     'quote".jpg',
@@ -93,6 +95,21 @@ def folder(tmp_path) -> pathlib.Path:
     return write_images(tmp_path / "photos", {f"{i}.jpg": hand(i) for i in range(3)})
 
 
+def change(image: OpenImage, labels: Labels, revision: int | None = None) -> Change:
+    """Return a change of an opened image."""
+    return Change(
+        revision=image.revision if revision is None else revision,
+        digest=image.digest,
+        token=str(uuid.uuid4()),
+        labels=labels,
+    )
+
+
+def keys_by_name(session: LabelSession) -> dict[str, str]:
+    """Return {shown name: key} of all images that can be labelled."""
+    return {image.name: image.key for image in session.overview().images}
+
+
 def save(session, key, labels):
     return session.save(key, change(session.open_image(key), labels))
 
@@ -125,6 +142,19 @@ def test_keys_and_shown_names_are_plain(names):
     for path in paths:
         assert shown_name(path).isprintable()
         shown_name(path).encode()
+
+
+def test_different_labels_that_are_set_aside_have_different_keys():
+    labels = labels_of(hand(0))
+    saved = SavedLabels(
+        **{"name": "0.jpg", "digest": "0" * 64, "width": 160, "height": 120, "is_turned": False},
+        **{"revision": 1, "token": "a", "split": "Train", "labels": labels},
+    )
+    later = saved.model_copy(update={"token": "b"})
+    of_another_image = saved.model_copy(update={"digest": "1" * 64})
+    labels_of_keys = [("x-0", saved), ("x-0", later), ("x-0", of_another_image), ("y-0", saved)]
+    keys = {key_of_no_image(*each) for each in labels_of_keys}
+    assert len(keys) == 4 and all(map(KEY_PATTERN.fullmatch, keys))
 
 
 def test_an_annotation_of_coco_by_hand():
@@ -299,6 +329,7 @@ def test_the_least_sure_image_comes_first_and_is_looked_at_once(folder, net, ren
     times = {path: path.stat().st_mtime_ns for path in answers.iterdir()}
     with open_session(folder, net) as session:
         assert session.open_image(sure.key) == sure
+        assert not session.overview().passed_over  # the labels' folder is none
     assert {path: path.stat().st_mtime_ns for path in answers.iterdir()} == times
 
 
@@ -319,6 +350,16 @@ def test_labels_to_start_with_are_the_nets_answer(folder, net, rendered_hand):
     assert np.count_nonzero(mask & hand_pixels) > 0.8 * np.count_nonzero(mask | hand_pixels)
 
 
+def test_labels_to_start_with_lie_on_the_image():
+    """Also where the net has a keypoint beyond the edge."""
+    keypoints = np.full((21, 3), 30.0)
+    keypoints[0, :2], keypoints[1, :2] = (-5, 130), (170, -1)
+    image = np.zeros((120, 160, 3), np.uint8)
+    labels = first_labels(image, make_pose(image, keypoints, np.zeros((16, 16), np.float32)))
+    assert [(point.x, point.y) for point in labels.points[:2]] == [(0, 119), (159, 0)]
+    labels.check_size(160, 120)
+
+
 def test_another_tabs_labels_are_never_overwritten(folder, net):
     with open_session(folder, net) as session:
         key = keys_by_name(session)["0.jpg"]
@@ -332,7 +373,8 @@ def test_another_tabs_labels_are_never_overwritten(folder, net):
         # The same change again, as when its answer was lost, is no conflict and no new revision.
         assert session.save(key, first).revision == 1
         assert session.save(key, second.model_copy(update={"revision": 1})).revision == 2
-        assert session.open_image(key).labels == second.labels
+        opened = session.open_image(key)
+        assert opened.labels == second.labels and opened.first_labels == image.labels
 
 
 def exported(folder):
@@ -589,6 +631,8 @@ def test_labels_of_a_changed_image_are_kept_and_not_exported(folder, net):
         same, other = session.open_image(keys["0.jpg"]), session.open_image(keys["1.jpg"])
         assert same.labels.status == "open" and same.labels.points == labels_of(hand(0)).points
         assert (other.width, other.height, other.revision) == (80, 60, 0)
+        states = {image.name: (image.status, image.revision) for image in session.overview().images}
+        assert states == {"0.jpg": ("open", 2), "1.jpg": ("open", 0), "2.jpg": ("done", 1)}
         assert_same_sets(folder, {keys["2.jpg"]: labels_of(hand(2))})
         (folder / "2.jpg").write_bytes(hand(8).image_bytes)  # while it is open
         image = session.open_image(keys["2.jpg"])

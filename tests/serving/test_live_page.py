@@ -18,6 +18,7 @@ from mcc_caffe.core.hand import (
     NAMES,
     SKELETON,
     WRIST_COLOUR,
+    has_plausible_bones,
     pointing_angle,
 )
 from mcc_caffe.core.images import decode_image
@@ -169,12 +170,12 @@ def assert_same_answer(report: dict, pose, pixels: float, doubt: float = 0.02) -
         assert is_near or heatmap.max() - heatmap[row, column] < doubt, point
 
 
-def assert_same_mask_box(report: dict, pose) -> None:
-    """Compare the mask's box with Python's; each side may differ by one of the input's pixels."""
-    box, expected = report["mask_box"], pose.mask_box()._asdict()
-    assert list(box) == list(expected)
-    differences = np.abs(np.subtract(list(box.values()), list(expected.values())))
-    assert differences.max() <= max(1, max(pose.image_size) / pose.input_size), (box, expected)
+def assert_same_boxes(report: dict, pose) -> None:
+    """Compare the boxes with Python's; each side may differ by one of the input's pixels."""
+    for box, expected in ((report["box"], pose.box), (report["mask_box"], pose.mask_box())):
+        assert tuple(box) == expected._fields
+        differences = np.abs(np.subtract(list(box.values()), expected))
+        assert differences.max() <= max(1, max(pose.image_size) / pose.input_size), (box, expected)
 
 
 def test_a_dropped_image_gets_pythons_answer(page, rendered_hand, predictor):
@@ -189,7 +190,7 @@ def test_a_dropped_image_gets_pythons_answer(page, rendered_hand, predictor):
     assert report["program"] == "mcc_caffe.web" and report["image"] == "hand.png"
     assert (report["width"], report["height"]) == (480, 480)
     assert report["score"] == pytest.approx(pose.score, abs=0.01)
-    assert_same_mask_box(report, pose)
+    assert_same_boxes(report, pose)
     assert report["weights"]["variant"] == "mini" and "/" not in report["weights"]["file"]
     page.click("#table summary")
     page.wait_for_selector("#rows tr")  # the browser tells of an opened table a moment later
@@ -211,7 +212,7 @@ def test_images_of_every_size_get_pythons_answer(page, rendered_hand, predictor,
     doubt = 0.06 if max(shape) < predictor.input_size else 0.02
     report, pose = copied_report(page), predictor.predict(image)
     assert_same_answer(report, pose, pixels=1.5, doubt=doubt)
-    assert_same_mask_box(report, pose)
+    assert_same_boxes(report, pose)
 
 
 def turned_webp(orientation: int, endian: str = "<") -> bytes:
@@ -539,6 +540,18 @@ def test_looks_go_through_the_network_one_after_another_and_fail_with_its_thread
     assert "no power" in failing[0]
 
 
+def show_black_image(page, site_url: str, session: str, size: tuple[int, int]) -> None:
+    """Show an image to the page of which session.js has this content."""
+    page.route(
+        "**/session.js",
+        lambda route: route.fulfill(body=session, content_type="text/javascript"),
+    )
+    page.goto(site_url)
+    wait_until_ready(page)
+    drop(page, encoded(np.zeros((*size, 3), np.uint8)), "still.png", "image/png")
+    wait_for_answer(page, "still.png")
+
+
 # In the place of session.js: a network that answers every image with the same confidences.
 _FIXED_SESSION = """
 const confidences = CONFIDENCES;
@@ -566,15 +579,7 @@ async function run(input, size) {
 def test_image_camera_and_json_say_the_same_of_a_hand(new_page, site_url, confidences, is_hand):
     page = new_page("about:blank")
     session = _FIXED_SESSION.replace("CONFIDENCES", json.dumps(confidences))
-    page.route(
-        "**/session.js",
-        lambda route: route.fulfill(body=session, content_type="text/javascript"),
-    )
-    page.goto(site_url)
-    wait_until_ready(page)
-    content = encoded(np.zeros((60, 80, 3), np.uint8))
-    drop(page, content, "still.png", "image/png")
-    wait_for_answer(page, "still.png")
+    show_black_image(page, site_url, session, (60, 80))
     words = "3 of 21 keypoints are surer than 0.20." if is_hand else "no hand is found."
     assert page.inner_text("#status") == f"still.png: {words}"
     assert copied_report(page)["hand_present"] is is_hand
@@ -583,6 +588,50 @@ def test_image_camera_and_json_say_the_same_of_a_hand(new_page, site_url, confid
     words = "a hand is shown." if is_hand else "no hand is found."
     page.wait_for_selector("#status:has-text('camera: ')")
     assert page.inner_text("#status") == f"camera: {words}"
+
+
+# Likewise, but each keypoint has its own cell of 16 x 16.
+_POINTED_SESSION = """
+const [points, confidences] = POINTS;
+export async function openSession() {
+    const model = { input_size: 128, threshold: 0.2, least_score: 0.1, weights: {} };
+    return { engine: 'none', model, run };
+}
+async function run(input, size) {
+    const heatmaps = new Float32Array(22 * 256);
+    points.forEach(([x, y], k) => { heatmaps[256 * k + 16 * y + x] = confidences[k]; });
+    return { mask: new Float32Array(256).fill(1), heatmaps };
+}
+"""
+# x, y: the wrist, and four keypoints of each finger above it.
+_FAN = [(8, 14), *((3 + 2 * finger, 12 - 2 * joint) for finger in range(5) for joint in range(4))]
+
+
+def report_of(page, site_url, points, confidences):
+    """Return the report of an image in which a network has keypoints at these cells."""
+    session = _POINTED_SESSION.replace("POINTS", json.dumps([points, confidences]))
+    show_black_image(page, site_url, session, (128, 128))
+    return copied_report(page)
+
+
+@pytest.mark.parametrize("is_torn", [False, True])
+def test_a_bone_that_is_too_long_shows_no_hand(new_page, site_url, is_torn):
+    points = list(_FAN)
+    if is_torn:
+        points[4] = (15, 15)  # the thumb's tip
+    report = report_of(new_page("about:blank"), site_url, points, [0.9] * 21)
+    assert report["hand_present"] is not is_torn
+    assert has_plausible_bones(np.array(points, float)) is not is_torn
+
+
+@pytest.mark.parametrize(("count", "width"), [(6, 23), (5, 71)])
+def test_the_box_goes_around_all_keypoints_where_few_are_confident(
+    new_page, site_url, count, width
+):
+    confidences = [0.1] + [0.9] * count + [0.1] * (20 - count)  # of the thumb and one or two more
+    report = report_of(new_page("about:blank"), site_url, _FAN, confidences)
+    assert sum(point is not None for point in report["keypoints"]) == count
+    assert report["box"]["width"] == pytest.approx(width, abs=6)
 
 
 def turned_image(image: np.ndarray, degrees: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -36,3 +37,16 @@ def test_refining_follows_the_edge_of_the_hand():
 
     assert overlap((coarse > 0.5).astype(np.uint8)) < 0.9
     assert overlap(refine_mask(image, coarse)) > 0.97
+
+
+@pytest.mark.parametrize("side, expected_count", [(24, 400), (40, 1600)])
+def test_a_refined_mask_that_agrees_little_with_the_nets_is_dropped(side, expected_count):
+    """The 20 x 20 pixels of skin are 0.69 of the net's 24 x 24, and 0.25 of its 40 x 40."""
+    rng = np.random.default_rng(0)
+    skin = np.zeros((120, 120), np.uint8)
+    skin[50:70, 50:70] = 1
+    colours = np.where(skin[..., None], (120, 160, 220), (90, 110, 60))
+    image = (colours + rng.normal(0, 6, colours.shape)).clip(0, 255).astype(np.uint8)
+    probability = np.pad(np.full((side, side), 0.6, np.float32), 60 - side // 2)
+    probability[skin > 0] = 0.95
+    assert abs(np.count_nonzero(refine_mask(image, probability)) - expected_count) < 40

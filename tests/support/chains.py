@@ -1,6 +1,5 @@
 """Chains of layers whose convolutions hand values on in oneDNN's layout, and what they compute."""
 
-import gc
 from pathlib import Path
 
 import numpy as np
@@ -93,16 +92,6 @@ def assert_near(values, wanted):
     assert values.shape == wanted.shape
     assert np.abs(wanted).max() > 0
     assert np.abs(values - wanted).max() <= TOLERANCE * np.abs(wanted).max()
-
-
-def settled(folder):
-    """A net that keeps packed weights: no array of them is left, and it has run twice."""
-    caffe.set_random_seed(0)
-    net = chain(folder)
-    gc.collect()
-    result(net)
-    result(net, 1)
-    return net
 
 
 def assert_same_gradients(net, own):

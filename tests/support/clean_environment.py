@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.commands import run_program
 from tests.support.servers import running_server
 
 
@@ -27,14 +28,7 @@ class CleanEnvironment:
 
     def run(self, program: str, *words, cwd: Path) -> subprocess.CompletedProcess:
         """Run one of its programs without anything of the checkout's."""
-        return subprocess.run(
-            [self._programs / program, *map(str, words)],
-            cwd=cwd,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        return run_program(self._programs / program, *words, cwd=cwd, env=_environment())
 
     @contextlib.contextmanager
     def served(self, program: str, *words, cwd: Path) -> Iterator[str]:

@@ -96,12 +96,6 @@ def start_program(*words, **options) -> subprocess.Popen:
     return subprocess.Popen(list(map(str, words)), **(settings | options))
 
 
-def start_code(code: str, **options) -> subprocess.Popen:
-    """Start a text of Python as `run_code` runs it; its outputs are pipes."""
-    environment = importing_this_project(os.environ)
-    return start_program(sys.executable, "-c", code, env=environment, **options)
-
-
 def importing_this_project(environment) -> dict[str, str]:
     """Return the environment with this project's folder on Python's path."""
     path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))

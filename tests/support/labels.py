@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import uuid
 
 import numpy as np
 import PIL.Image
@@ -12,8 +11,6 @@ from mcc_caffe.core.files import LABELS_FOLDER
 from mcc_caffe.data.samples import Sample
 from mcc_caffe.serving.label_documents import Labels, Point
 from mcc_caffe.serving.label_files import COCO, ONEHAND10K
-from mcc_caffe.serving.label_messages import Change, OpenImage
-from mcc_caffe.serving.labelling import LabelSession
 from mcc_caffe.serving.run_lengths import encode_runs
 from tests.support.images import oriented_image
 
@@ -36,21 +33,6 @@ def labels_of(sample: Sample, status: str = "done") -> Labels:
         Point(x=x, y=y, missing=not v) for (x, y), v in zip(xy, sample.keypoints[:, 2].tolist())
     )
     return Labels(status=status, points=points, runs=tuple(encode_runs(mask)))
-
-
-def change(image: OpenImage, labels: Labels, revision: int | None = None) -> Change:
-    """Return a change of an opened image."""
-    return Change(
-        revision=image.revision if revision is None else revision,
-        digest=image.digest,
-        token=str(uuid.uuid4()),
-        labels=labels,
-    )
-
-
-def keys_by_name(session: LabelSession) -> dict[str, str]:
-    """Return {shown name: key} of all images that can be labelled."""
-    return {image.name: image.key for image in session.overview().images}
 
 
 def read_back(folder: pathlib.Path, *, upright: bool = False) -> list[dict[str, Sample]]:

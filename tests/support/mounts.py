@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.support.commands import ROOT
+from tests.support.commands import run_program
 
 
 def run_with_mounts(mounts: str, *command, **options) -> subprocess.CompletedProcess:
@@ -20,11 +20,4 @@ def run_with_mounts(mounts: str, *command, **options) -> subprocess.CompletedPro
     if subprocess.run(["unshare", "-rm", "sh", "-c", mounts], capture_output=True).returncode:
         pytest.skip("this machine allows no mounts of one's own")
     words = shlex.join([sys.executable, "-m", *map(str, command)])
-    return subprocess.run(
-        ["unshare", "-rm", "sh", "-c", f"{mounts} && exec {words}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **options,
-    )
+    return run_program("unshare", "-rm", "sh", "-c", f"{mounts} && exec {words}", **options)

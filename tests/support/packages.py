@@ -1,12 +1,11 @@
 """Wheel and sdist of the checkout."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.commands import ROOT
+from tests.support.commands import ROOT, run_program
 
 
 class Packages(NamedTuple):
@@ -42,8 +41,6 @@ def _build(source: Path, kind: str) -> Path:
         "import pathlib, setuptools.build_meta as backend; "
         f"print(pathlib.Path('built', backend.build_{kind}('built')).resolve())"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True
-    )
+    process = run_program(sys.executable, "-c", code, cwd=source)
     assert process.returncode == 0, process.stderr
     return Path(process.stdout.splitlines()[-1])

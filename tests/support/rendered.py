@@ -1,5 +1,6 @@
 """Rendered hands, which the shipped weights find."""
 
+import cv2
 import numpy as np
 
 from data_tools.hands import hand_scene
@@ -19,3 +20,10 @@ def render_two_hands() -> tuple[np.ndarray, np.ndarray]:
         image[y : y + height, x : x + width] = rendered.image
         keypoints.append(rendered.keypoints + (x, y))
     return image, np.stack(keypoints)
+
+
+def two_hands_side_by_side() -> tuple[np.ndarray, int]:
+    """Return an image of two hands whose fingers looks and levels mix, and the left one's width."""
+    hands = [render_hand(seed).image for seed in (3, 2)]
+    left, right = [cv2.resize(hand, (hand.shape[1] * 200 // len(hand), 200)) for hand in hands]
+    return np.hstack([left, right]), left.shape[1]

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 
 from mcc_caffe import pack, train
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import shipped_weights
+from mcc_caffe.caffe_io.protobuf import messages, read_text
 from mcc_caffe.caffe_io.weights import WeightsError, read_caffemodel, write_caffemodel
 from mcc_caffe.predictor import HandPredictor
-from tests.support.commands import refusal, run
+from mcc_caffe.training.run_net import prepare_net
+from tests.support.commands import ROOT, refusal, run
 
 
 def test_stages_alone_learn_and_the_box_head_stays(drawn_set, tmp_path):
@@ -83,3 +86,19 @@ def test_only_stages_needs_all_of_trunk_and_mask_head(is_kept, lacks, options_of
 def test_stages_alone_may_start_at_random(options_of_stages):
     options = options_of_stages(lambda name: "stage" not in name)
     assert train.prepare_run(options).weights == options.weights
+
+
+def test_a_convolution_that_names_no_rates_is_frozen_with_its_bias():
+    net = read_text("NetParameter", ROOT / "prototxt/mini/train.prototxt")
+    text_format.Merge(
+        'layer { name: "a" type: "Convolution" } '
+        'layer { name: "b" type: "Convolution" convolution_param { bias_term: false } }',
+        net,
+    )
+    options = train.parse_arguments(["set", "--only-stages"])
+    prepare_net(net, messages().SolverParameter(), options, first_iteration=0)
+    with_bias, without_bias = (
+        [(parameter.lr_mult, parameter.decay_mult) for parameter in layer.param]
+        for layer in net.layer[-2:]
+    )
+    assert with_bias == [(0, 0), (0, 0)] and without_bias == [(0, 0)]

@@ -32,6 +32,8 @@ def changed(**fields):
         ({"stepsize": -5}, "stepsize is -5"),
         ({"gamma": None}, "gamma is 0, it must be above 0"),
         ({"lr_policy": '"exp"', "gamma": None}, "gamma is 0"),
+        ({"lr_policy": '"inv"', "gamma": None}, "gamma is 0"),
+        ({"lr_policy": '"multistep"', "gamma": None}, "gamma is 0"),
         ({"lr_policy": '"sigmoid"', "stepsize": None}, "stepsize is 0"),
         ({"regularization_type": '"L3"'}, "the regularization_type 'L3' is none"),
         ({"test_iter": 3}, "has test_iter, which this command does not take"),

@@ -270,6 +270,8 @@ def test_the_log_has_the_means_of_all_batches_of_an_iteration(drawn_set, tmp_pat
         arguments = ("--solver", solver, "--out", tmp_path / name, "--iterations", 6 // iter_size)
         done = train(drawn_set, *arguments, *FAST)
         assert done.returncode == 0, done.stderr
+    first, _ = log(tmp_path / "together")
+    assert first["images_per_second"] * first["seconds"] == pytest.approx(6)  # 3 batches of 2
     apart, together = losses(tmp_path / "apart"), losses(tmp_path / "together")
     for iteration in (1, 2):
         batches = [apart[3 * iteration - offset] for offset in range(3)]
@@ -312,8 +314,9 @@ def test_a_resumed_run_says_which_set_has_other_samples(drawn_samples, two_sets,
     assert f"{source} has 3 samples from here on, it had 10: they come in" in caplog.text
     assert caplog.text.count("from here on") == 1
     caplog.clear()
-    (tmp_path / "run/samples.json").write_text("[]")
-    prepare_run(parse_arguments(resumed))
+    for content in ("[]", "{}"):  # of another kind, and without these sets
+        (tmp_path / "run/samples.json").write_text(content)
+        prepare_run(parse_arguments(resumed))
     assert "from here on" not in caplog.text
 
 
@@ -580,6 +583,26 @@ def test_what_no_option_names_is_the_nets_own(
     loader = prepare_run(parse_arguments([*words, *map(str, options)])).loader
     assert {name: getattr(loader, name) for name in own | changed} == own | changed
     assert loader_of(read_text("NetParameter", tmp_path / "run/train.prototxt")) == loader
+
+
+@pytest.mark.parametrize(
+    "own, options, expected",
+    [(5, [], 5), (5, ["--seed", "0"], 0), (-1, [], 0)],  # -1 is Caffe's word for any
+)
+def test_the_seed_of_the_samples_is_the_options_or_else_the_solvers(
+    own, options, expected, solver_with_own_loader, drawn_set, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mcc_caffe.train.try_users_solver", lambda *_: None)
+    solver = solver_with_own_loader()
+    solver.write_text(solver.read_text().replace("random_seed: 0", f"random_seed: {own}"))
+    words = [str(drawn_set), "--solver", str(solver), "--out", str(tmp_path / "run"), *options]
+    assert prepare_run(parse_arguments(words)).loader.seed == expected
+    used = read_text("SolverParameter", tmp_path / "run/solver.prototxt")
+    assert used.random_seed == (0 if options else own)
+
+
+def test_windows_may_all_have_the_side_of_the_hands_box():
+    assert parse_arguments(["set", "--windows", "1,1"]).windows == (1.0, 1.0)
 
 
 def test_quiet_says_nothing_but_the_result(drawn_set, tmp_path):

@@ -3,17 +3,20 @@
 import json
 import re
 import signal
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
 import pytest
 
+from mcc_caffe import train_boxes
 from mcc_caffe.caffe_io import packed_weights
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.weights import WeightsError
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.geometry import apply, apply_to_boxes, invert, lie_inside
 from mcc_caffe.core.hand_boxes import BOXES_BLOB, LARGEST_HAND, SMALLEST_HAND, decode_boxes
+from mcc_caffe.data.augmentation import ColourChange, network_input
 from mcc_caffe.inference.scene_files import read_scenes
 from mcc_caffe.paper import IGNORE_LABEL
 from mcc_caffe.predictor import HandPredictor
@@ -78,6 +81,40 @@ def test_a_square_is_drawn_around_a_hand_in_the_image_and_mirrored_half_of_the_t
     assert 160 < sum(mirrored) < 240
 
 
+def test_the_longer_side_of_a_hand_has_a_size_that_the_head_finds():
+    hand = LabelledImage(np.zeros((900, 900, 3), np.uint8), np.array([[440.0, 300, 460, 600]]))
+    rng = np.random.default_rng(0)
+    scales = [abs(box_samples._draw_affine(hand, 256, rng)[1, 1]) for _ in range(200)]
+    assert SMALLEST_HAND <= 300 * min(scales) < 300 * max(scales) <= LARGEST_HAND
+
+
+def test_all_parts_of_an_image_without_a_hand_are_shown_at_many_sizes():
+    """Its longer side, of 800 pixels, becomes one of 160 to 640."""
+    labelled_image = LabelledImage(np.zeros((200, 800, 3), np.uint8), np.empty((0, 4)))
+    rng, sides, right_ends = np.random.default_rng(0), [], []
+    for _ in range(300):
+        to_input = box_samples._draw_affine(labelled_image, 256, rng)
+        sides.append(800 * to_input[1, 1])
+        if sides[-1] > 400:  # less than 256 / 400 of the image's length is in the square
+            right_ends.append(apply(invert(to_input), [[0, 0], [255, 0]])[:, 0].max())
+    assert 159.9 < min(sides) < 170 and 600 < max(sides) < 640.1
+    assert min(right_ends) < 500 and max(right_ends) > 790
+
+
+def test_a_small_image_lies_anywhere_in_the_square():
+    """60 x 40 pixels become 90 x 60; their first is at 0 to 166 and 0 to 196, mostly between."""
+    labelled_image = LabelledImage(np.zeros((40, 60, 3), np.uint8), np.empty((0, 4)))
+    rng, first_pixels = np.random.default_rng(0), []
+    for _ in range(200):
+        to_input = box_samples._draw_affine(labelled_image, 256, rng)
+        box = apply_to_boxes(to_input, np.array([[-0.5, -0.5, 59.5, 39.5]]))[0]
+        np.testing.assert_allclose(box[2:] - box[:2], (90, 60))
+        first_pixels.append(box[:2] + 0.5)
+    assert np.min(first_pixels) > -1e-6 and (np.max(first_pixels, axis=0) < (166.1, 196.1)).all()
+    inside = (np.array(first_pixels) > 1) & (first_pixels < np.array([165.0, 195]))
+    assert (inside.mean(axis=0) > 0.3).all()
+
+
 @pytest.fixture
 def as_it_is(monkeypatch):
     """Let a sample be the image itself."""
@@ -127,6 +164,29 @@ def test_a_sample_has_other_colours_than_its_image(as_it_is):
     assert len(shades) == 4
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_a_sample_is_made_from_the_part_of_the_image_that_it_shows(scale, monkeypatch):
+    """It is the same, up to rounding, as one of the whole image, which has 3 million pixels."""
+    to_input = np.array([[scale, 0, -400 * scale], [0, scale, -300 * scale]])
+    monkeypatch.setattr(box_samples, "_draw_affine", lambda *_: to_input)
+    rng, pixel_counts, change = np.random.default_rng(0), [], ColourChange.apply
+    noise = rng.integers(0, 256, (1536, 2048, 3), dtype=np.uint8)
+    image = cv2.GaussianBlur(noise, (0, 0), 3)
+    labelled_image = LabelledImage(image, np.empty((0, 4)))
+
+    def counted(colours, part):
+        pixel_counts.append(part[..., 0].size)
+        return change(colours, part)
+
+    monkeypatch.setattr(ColourChange, "apply", counted)
+    for seed in range(8):  # some of which blur the image
+        sample = draw_sample(labelled_image, 256, np.random.default_rng(seed))
+        recoloured = change(ColourChange.draw(np.random.default_rng(seed)), image)
+        expected = network_input(recoloured, to_input, 256)
+        np.testing.assert_allclose(sample.network_input, expected, atol=1 / 256)
+    assert max(pixel_counts) < 1.2 * (256 / scale) ** 2
+
+
 class FirstPixels:
     """Stands for a trunk: the features of a cell are its first pixel's blue."""
 
@@ -148,6 +208,43 @@ def test_only_the_middles_of_hands_teach_where_the_sides_are():
     is_middle = np.broadcast_to(arrays["is_hand"] == 1, arrays["sides"].shape)
     np.testing.assert_array_equal(arrays["in_hands"], is_middle)
     assert arrays["sides"].any() and not arrays["sides"][~is_middle].any()
+
+
+def samples_of(arrays):
+    """The samples of a round or batch, each as the bytes of all its blobs."""
+    blobs = [arrays[name] for name in sorted(arrays)]
+    return [b"".join(blob.tobytes() for blob in sample) for sample in zip(*blobs, strict=True)]
+
+
+class Recorder(FirstPixels):
+    """Stands for a training: notes the samples that the head learns."""
+
+    def __init__(self):
+        self.samples = []
+
+    def step(self, arrays):
+        self.samples += samples_of(arrays)
+        return 1.0, 2.0
+
+
+def test_the_head_learns_each_sample_with_its_own_labels_three_times():
+    images, recorder = [image_with_boxes(np.random.default_rng(1))], Recorder()
+    drawn = box_head.draw_round(FirstPixels(), images, 16, np.random.default_rng(0))
+    assert box_head.run_round(recorder, images, 16, np.random.default_rng(0)) == (1, 2)
+    assert sorted(recorder.samples) == sorted(3 * samples_of(drawn))
+
+
+def test_a_training_starts_with_the_files_head_and_with_the_features_that_it_is_for():
+    path = shipped_weights("mini")
+    training = box_head.HeadTraining(path, "mini", iterations=1, lr=1e-3)
+    layers = packed_weights.read(path).layers
+    for name, blobs in training.head().items():
+        for blob, stored in zip(blobs, layers[name], strict=True):
+            np.testing.assert_array_equal(blob, stored)
+    inputs = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 3, 64, 64)).astype(np.float32)
+    features = training.features(inputs).copy()
+    training.trunk.forward()
+    np.testing.assert_array_equal(features, training.trunk.blobs["conv5_2"].data)
 
 
 def test_a_head_is_not_taught_on_the_trunk_of_another_variant(tmp_path):
@@ -185,6 +282,7 @@ def test_a_head_is_trained_and_the_rest_of_the_weights_stays(scenes, tmp_path):
     done = run("mcc_caffe.train_boxes", scenes, "--out", out, "--rounds", 1, "--samples", 16)
     assert done.returncode == 0, done.stderr
     assert "3 images, 16 samples" in done.stdout and "loss of the middles" in done.stderr
+    assert "out.npz is of round" not in done.stderr
     before, after = (packed_weights.read(path) for path in (shipped_weights("mini"), out))
     head = {name for name in after.layers if "boxes" in name}
     assert len(head) == 4 and after.metadata == before.metadata
@@ -238,6 +336,17 @@ def test_the_mean_of_a_head_and_what_it_learns(scenes, tmp_path):
     assert np.allclose(between, (before + after) / 2, rtol=2**-10, atol=1e-4)
 
 
+def test_a_head_learns_all_rounds_three_times(monkeypatch):
+    """Two rounds of 64 samples are 3 x 2 x 64 / 8 = 48 batches, until which the rate falls to 0."""
+    training = MagicMock()
+    monkeypatch.setattr(train_boxes, "HeadTraining", training)
+    monkeypatch.setattr(train_boxes, "run_round", lambda *_: (1.0, 1.0))
+    words = ["scenes.json", "--out", "out.npz", "--rounds", "2", "--samples", "64", "--lr", "0.5"]
+    options = train_boxes.parse_arguments(words)
+    assert len(list(train_boxes._run_rounds(options, "weights", []))) == 2
+    training.assert_called_once_with("weights", "mini", 48, 0.5)
+
+
 def test_weights_without_a_head_have_no_mean(scenes, tmp_path):
     stored = packed_weights.read(shipped_weights("mini"))
     layers = {name: blobs for name, blobs in stored.layers.items() if "boxes" not in name}
@@ -269,7 +378,7 @@ def test_wrong_input_is_named(scenes, tmp_path, weights):
     no_boxes.write_text(json.dumps(empty))
     out = tmp_path / "out.npz"
     for arguments, message in (
-        ((no_boxes,), "no image has a box in it"),
+        ((no_boxes,), "no image has a box in it: give others"),
         ((scenes, "--samples", 9), "--samples 9: give a multiple of 8"),
         ((scenes, "--lr", "nan"), "nan is no finite number above 0"),
         ((scenes, "--lr", -1), "-1 is no finite number above 0"),
@@ -281,6 +390,12 @@ def test_wrong_input_is_named(scenes, tmp_path, weights):
     ):
         assert message in refusal(run("mcc_caffe.train_boxes", *arguments, "--out", out, "--quiet"))
         assert not out.exists()
+
+
+def test_a_missing_gpu_is_told_before_the_images_are_read(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_boxes, "read_images", lambda _: pytest.fail("read"))
+    with pytest.raises(UserError, match="GPU 97 "):
+        train_boxes.main([str(scenes), "--out", str(tmp_path / "out.npz"), "--gpu", "97"])
 
 
 def test_crowds_of_a_file_are_read_with_its_images(scenes, tmp_path):

@@ -79,7 +79,7 @@ def title_of(engine: Engine) -> str:
     return engine_title(engine.name, engine.precision)
 
 
-def is_shipped(prototxt: str | Path) -> bool:
+def is_shipped_net(prototxt: str | Path) -> bool:
     """Tell whether a deploy net is one that comes with the project, not one of the user's own."""
     folder, name = os.path.split(os.path.realpath(prototxt))
     nets = (require_shipped(f"prototxt/{variant}/deploy.prototxt") for variant in VARIANTS)

@@ -23,7 +23,7 @@ from mcc_caffe.caffe_io.weights import load_weights
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.files import require_file
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
-from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
+from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped_net
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, find_variant, stage_blob
 
 _FILLERS = re.compile(r"(weight|bias)_filler\s*{[^{}]*}")
@@ -48,7 +48,7 @@ class CaffeEngine:
         if gpu is not None:
             require_gpus([gpu])
         self.precision = self.choose_precision(precision, gpu)
-        is_own = not is_shipped(require_file(prototxt, "deploy net"))
+        is_own = not is_shipped_net(require_file(prototxt, "deploy net"))
         if is_own:
             variant = find_variant(as_text(read_deploy_net(prototxt).name))
             try_build(DEPLOY, Path(prototxt), str(prototxt))

@@ -11,7 +11,7 @@ from mcc_caffe.caffe_io.precision import BFLOAT16, FLOAT32, check_name
 from mcc_caffe.caffe_io.pycaffe import read_thread_count
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand_boxes import BOXES_BLOB
-from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped
+from mcc_caffe.inference.engines.base import StageMaps, check_own_net, is_shipped_net
 from mcc_caffe.paper import IMAGE_BLOB, LAST_STAGE, MASK_BLOB, stage_blob
 
 
@@ -42,7 +42,7 @@ class OnnxEngine:
             raise UserError(
                 f"{prototxt} has no input {IMAGE_BLOB}: give a deploy net, whose input is so called"
             )
-        if not is_shipped(prototxt):
+        if not is_shipped_net(prototxt):
             check_own_net(self, prototxt)
 
     @staticmethod

@@ -153,8 +153,9 @@ class CocoFormat(ResultFormat):
         )
         orders = {id_text(category.id): category.keypoint_order for category in categories}
         images, results = [], []
-        # Sorted, so that the numbers do not depend on the number of processes.
-        described = sorted(map(json.loads, content), key=_order)
+        # Sorted, so that the numbers do not depend on the number of processes. The frames of a
+        # video come from one process and stay in their order.
+        described = sorted(map(json.loads, content), key=lambda each: each["image"]["file_name"])
         for number, entries in enumerate(described, start=1):
             image, hands = entries["image"], entries["hands"]
             image_id: Any = number
@@ -177,11 +178,6 @@ class CocoFormat(ResultFormat):
                 out / IMAGES: json.dumps(data_set).encode() + b"\n",
             }
         )
-
-
-def _order(entries: dict[str, Any]) -> tuple[str, int]:
-    """Return what the entries of an image or frame are sorted by; see `CocoFormat.describe`."""
-    return entries["image"]["file_name"], entries["image"].get("frame", 0)
 
 
 def _hand_entry(hand: HandRecord) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools.hands.clip import HandPath, render_clip
+from mcc_caffe.core.hand import pointing_angle
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,12 @@ def test_hands_point_up_and_show_their_palms(keypoints):
     wrist, thumb, middle, pinky = (keypoints[0, :, k] for k in (0, 4, 12, 20))
     assert (wrist[:, 1] > middle[:, 1]).all()
     assert (thumb[0, 0] - pinky[0, 0]) * (thumb[1, 0] - pinky[1, 0]) < 0
+
+
+def test_a_left_hand_is_rolled_clockwise_too(keypoints):
+    """Without its roll of 15 degrees it would point as the mirrored right hand does."""
+    right, left = (pointing_angle(points, np.ones(21, bool)) for points in keypoints[0])
+    assert left == pytest.approx(15 - right, abs=0.5)
 
 
 def test_there_is_skin_where_the_palms_are_said_to_be(frames, keypoints):

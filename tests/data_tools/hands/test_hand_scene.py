@@ -1,5 +1,7 @@
 """The synthetic hand: its mesh, its poses, what hides it and what is drawn."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from data_tools.hands import (
     objects,
     shaders,
     splits,
+    vertex_layout,
 )
 from data_tools.hands.appearance import random_appearance
 from data_tools.hands.hand_scene import VARIED, random_view
@@ -198,6 +201,97 @@ def test_what_hides_a_joint_is_told_apart():
         joints, np.full(21, 5.0), labels=labels, depth=depth, focal=400.0
     )
     assert states.tolist() == ["object", "self", "visible", "visible", "visible"] * 4 + ["outside"]
+
+
+@pytest.mark.parametrize(
+    "object_columns, hand_columns, expected",
+    [
+        ((80, 100), (0, 0), "object"),
+        ((81, 100), (0, 0), "visible"),
+        ((78, 85), (0, 0), "object"),
+        ((81, 100), (0, 78), "self"),
+    ],
+)
+def test_what_hides_most_of_a_small_disc_hides_the_joint(object_columns, hand_columns, expected):
+    """The nine pixels of the disc lie at x 76, 77, 77, 80, 80, 80, 83, 83 and 84.
+
+    The joint is at (80, 30) and depth 2, the disc's radius is 0.02 x 400 / 2 = 4 pixels.
+    """
+    labels, depth = np.zeros((60, 100), np.uint8), np.ones((60, 100), np.float32)
+    labels[:, slice(*object_columns)] = shaders.OTHER
+    labels[:, slice(*hand_columns)] = shaders.HAND
+    states = hand_scene.judge_keypoints(
+        np.full((21, 2), (80.0, 30.0)), np.full(21, 2.0), labels=labels, depth=depth, focal=400.0
+    )
+    assert set(states) == {expected}
+
+
+def test_the_arm_hides_no_finger_and_its_end_is_out_of_the_image():
+    scene = hand_scene.process_scene()
+    for seed in range(24):
+        shot = scene.choose_shot(np.random.default_rng(seed), 200, 160, "Train")
+        arm = shot.points[scene._arm]
+        fingers, arm_pixels = map(shot.camera.project, (shot.joints[1:], arm))
+        distances = np.linalg.norm(fingers[:, None] - arm_pixels, axis=2)
+        is_nearer = arm[:, 2] < shot.joints[1:, 2].min()
+        assert not ((distances < 6) & is_nearer).any()
+        ends = shot.camera.project(shot.points[scene._stump])
+        assert not lie_inside(ends, 200, 160).any()
+
+
+def test_a_sleeve_lies_over_the_skin_of_the_arm():
+    """The cloth begins at half of the lower arm, and has its thickness from 0.02 further on."""
+    scene, rng = hand_scene.process_scene(), np.random.default_rng(0)
+    shot = scene.choose_shot(rng, 200, 160, "Train")
+    skin = replace(random_appearance(rng, "Train"), sleeve=0.5, cloth_depth=0.0)
+    bare, dressed = (
+        scene.make_vertices(shot, look) for look in (skin, replace(skin, cloth_depth=0.1))
+    )
+    moved = dressed[:, vertex_layout.POSITION] - bare[:, vertex_layout.POSITION]
+    outward = (moved * bare[:, vertex_layout.NORMAL]).sum(axis=1)
+    arm = bare[:, vertex_layout.ARM]
+    np.testing.assert_allclose(outward[arm > 0.53], 0.1, atol=1e-5)
+    np.testing.assert_allclose(outward[arm < 0.47], 0, atol=1e-9)
+
+
+def test_knuckles_lie_deeper_in_the_palm_than_makehumans_joints():
+    """By 0.2 of the first bone; the thumb's base by a quarter of its way to the wrist."""
+    mesh = hand_mesh.hand_mesh()
+    joints, cubes = mesh.shape().joints, [mesh._base[cube].mean(axis=0) for cube in mesh._cubes]
+
+    def ratio(points, first, second):
+        lengths = [np.linalg.norm(points[end] - points[start]) for start, end in (first, second)]
+        return lengths[0] / lengths[1]
+
+    for base in hand_mesh.FINGER_BASES:
+        bones = (base, base + 1), (base + 1, base + 2)
+        np.testing.assert_allclose(ratio(joints, *bones), 1.2 * ratio(cubes, *bones))
+    bones = (0, 1), (2, 3)
+    np.testing.assert_allclose(ratio(joints, *bones), 0.75 * ratio(cubes, *bones))
+
+
+def test_faces_and_normals_of_the_hand_point_outward():
+    """So the volume inside of the faces is positive, and grows along the normals."""
+    mesh = hand_mesh.hand_mesh()
+    skin = mesh.subdivision @ mesh.shape().points
+
+    def volume(points):
+        a, b, c = points[hand_mesh.triangulate(mesh.faces)].transpose(1, 0, 2)
+        return (a * np.cross(b, c)).sum() / 6
+
+    assert 0 < volume(skin) < volume(skin + 0.01 * mesh.normals(skin))
+
+
+def test_fingertips_lie_under_the_skin():
+    """By 0.01 to 0.04 of the hand's length."""
+    rest = hand_mesh.hand_mesh().shape()
+    for tip in range(4, 21, 4):
+        direction = rest.joints[tip] - rest.joints[tip - 1]
+        direction = direction / np.linalg.norm(direction)
+        offsets = rest.points - rest.joints[tip]
+        along = offsets @ direction
+        beside = np.linalg.norm(offsets - along[:, None] * direction, axis=1)
+        assert 0.01 < along[beside < 0.03].max() < 0.04
 
 
 def test_labelled_joints_lie_on_the_hand(samples):

@@ -64,6 +64,7 @@ def test_cmu_hands_of_one_photograph_are_a_group_also_in_two_splits(tmp_path):
         ("15774_2_r", "15774"),
         ("Berry_roof_story.flv_000053_l", "Berry_roof_story.flv_000053"),
         ("IMG_0001_l", "IMG_0001"),
+        ("IMG_101_l", "IMG_101"),
         ("IMG_0001_01_r", "IMG_0001"),
         ("7_l", "7"),
     ],

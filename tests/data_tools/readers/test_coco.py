@@ -9,9 +9,10 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
-from data_tools import readers
+from data_tools import build_lmdb, readers
 from data_tools.readers import coco
 from mcc_caffe.core.errors import SampleError, UserError
+from mcc_caffe.data.samples import SampleSet
 from tests.support.images import oriented_image
 from tests.support.labels import turned
 from tests.support.readers import coco_content, drawn, plain_image, write
@@ -716,6 +717,22 @@ def test_coco_two_files_of_one_name_are_told(tmp_path):
     ):
         readers.read_dataset(tmp_path)
     assert list(readers.read_dataset(tmp_path / "hands.json")) == ["hands"]
+
+
+def test_coco_hands_of_two_files_are_never_taken_for_one(tmp_path, caplog):
+    """Equal ids of two files make different keys; where the keys are equal, no set is built."""
+    content = coco_content(drawn(1, seed=0))
+    number = content["annotations"][0]["id"]
+    for folder, names in (("equal ids", ("0.jpg", "0.jpg")), ("equal keys", ("a_0.jpg", "0.jpg"))):
+        for split, name in zip(("hands", "hands_a"), names):
+            content["images"][0]["file_name"] = name
+            coco_set(tmp_path / folder, content, split)
+    out = tmp_path / "lmdb"
+    build_lmdb.main([str(tmp_path / "equal ids"), str(out), "--split", "2/0"])
+    assert len(SampleSet(out / "train")) == 2
+    with pytest.raises(UserError, match="1 bad samples .*, nothing was written"):
+        build_lmdb.main([str(tmp_path / "equal keys"), str(tmp_path / "new"), "--split", "2/0"])
+    assert f"the set has hands_a_0.jpg_{number} already: remove this label or" in caplog.text
 
 
 def test_coco_a_hand_beside_a_crowd_of_hands_is_not_alone(tmp_path, caplog):

@@ -59,6 +59,15 @@ def test_freihand_labels_and_masks_repeat(tmp_path):
     assert [bool(sample.mask().all()) for sample in samples] == [False, False, True]
 
 
+def test_freihand_labels_repeat_in_training_only(tmp_path):
+    for kind, label in (("K", CAMERA), ("xyz", [[0, 0, 1.0]] * 21)):
+        write(tmp_path / f"evaluation_{kind}.json", [label])
+    write(tmp_path / "evaluation/rgb/00032560.jpg", plain_image())
+    (entry,) = readers.read_dataset(tmp_path)["evaluation"]
+    with pytest.raises(SampleError, match="its label is number 32560, which the label files lack"):
+        entry.sample()
+
+
 def test_freihand_images_of_a_subset_keep_their_labels(tmp_path):
     """Seven labels and their first two versions: 32,560 + 3 is hand 3, and 7 has no label."""
     hands = [[[0.1 * label, 0, 1.0]] * 21 for label in range(7)]

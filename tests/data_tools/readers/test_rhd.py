@@ -87,6 +87,12 @@ def test_rhd_hands_order_masks_and_crops(tmp_path):
     assert right.mask()[12, 2:7].tolist() == [0, 0, 0, 1, 1] and right.mask().sum() == 2
 
 
+def test_rhd_hands_come_in_the_order_of_their_images(tmp_path):
+    (label,) = rhd_labels().values()
+    entries = rhd_set(tmp_path, {12: label, 3: label})
+    assert [(entry.number, entry.hand) for entry in entries] == [(3, 0), (3, 1), (12, 0), (12, 1)]
+
+
 def test_rhd_hands_that_show_too_little_are_left_out(tmp_path, caplog):
     labels = rhd_labels()
     labels[3]["uv_vis"][:11, 2] = 0  # 10 of the left hand are visible

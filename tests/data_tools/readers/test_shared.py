@@ -1,6 +1,7 @@
 """What the readers share: keys, and one hand of a scene."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from data_tools.readers import coco
 from data_tools.readers.shared import (
     bound_keypoints,
+    clipped_square,
     frame_sample,
     image_size,
     make_key,
@@ -18,6 +20,7 @@ from data_tools.readers.shared import (
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.data.samples import Sample
 from tests.support.images import encoded
+from tests.support.labels import turned
 from tests.support.readers import plain_image, write
 
 
@@ -48,7 +51,7 @@ def test_a_crop_is_the_square_around_the_box_as_far_as_the_image_reaches():
     mask = np.zeros((120, 160), np.uint8)
     mask[0, 90] = 255
     keypoints = np.full((21, 3), (-1, -1, 0), np.float32)
-    keypoints[:4] = (100, 10, 1), (90, 0, 1), (150, 50, 1), (151, 20, 1)
+    keypoints[:5] = (100, 10, 1), (90, 0, 1), (150, 50, 1), (151, 20, 1), (89, 20, 1)
     source = Sample("x", plain_image(), encoded(mask), keypoints)
     crop = frame_sample(source, "here", box=(100, 10, 140, 30), factor=1.5)
     assert crop.image().shape == (51, 61, 3) and np.array_equal(
@@ -57,6 +60,26 @@ def test_a_crop_is_the_square_around_the_box_as_far_as_the_image_reaches():
     assert crop.mask().shape == (51, 61) and crop.mask()[0, 0] == 1 and crop.mask().sum() == 1
     assert crop.keypoints[:4].tolist() == [[10, 10, 1], [0, 0, 1], [60, 50, 1], [-1, -1, 0]]
     assert (crop.keypoints[4:] == (-1, -1, 0)).all()
+    assert crop.is_crop and crop.source_box == (-90, 0, 160 - 90, 120)
+    assert crop.outside == ()  # of the crop only, not of the source
+
+
+def test_the_longer_side_of_a_box_gives_the_square():
+    """A box of 10 x 40 has its centre at (105, 60) and the half side 1.5 x 40 / 2 = 30."""
+    assert clipped_square((100, 40, 110, 80), 1.5, 160, 120) == (75, 30, 136, 91)
+
+
+@pytest.mark.parametrize("width, height", [(160, 120), (120, 160)])
+def test_a_crop_of_the_whole_length_of_one_side_is_a_crop(width, height):
+    """A square of 120 pixels in the middle of the longer side."""
+    keypoints = np.tile(np.float32([80, 80, 1]), (21, 1))
+    source = Sample("x", plain_image(width, height), None, keypoints)
+    box = (width / 2 - 60, height / 2 - 60, width / 2 + 59, height / 2 + 59)
+    crop = frame_sample(source, "here", box=box, factor=1.0)
+    left, top = (width - 120) // 2, (height - 120) // 2
+    assert crop.is_crop
+    assert np.array_equal(crop.image(), source.image()[top : top + 120, left : left + 120])
+    assert crop.keypoints[0].tolist() == [80 - left, 80 - top, 1]
 
 
 def test_a_crop_that_holds_the_whole_image_changes_no_byte_of_it():
@@ -73,9 +96,18 @@ def test_sizes_and_boxes_that_cannot_be_are_told():
     assert image_size(sample, "here") == image_size(sample, "here", (160, 120)) == (160, 120)
     with pytest.raises(SampleError, match="here: the image is 160 x 120, the label says 120 x 160"):
         image_size(sample, "here", (120, 160))
-    message = r"here: the hand's box \(300, 10, 320, 30\) lies outside the image, 160 x 120"
-    with pytest.raises(SampleError, match=message):
-        frame_sample(sample, "here", box=(300, 10, 320, 30), factor=2.0)
+    for box in ((300, 10, 320, 30), (10, 300, 30, 320)):
+        message = re.escape(f"here: the hand's box {box} lies outside the image, 160 x 120")
+        with pytest.raises(SampleError, match=message):
+            frame_sample(sample, "here", box=box, factor=2.0)
+
+
+@pytest.mark.parametrize("size, is_of_upright", [((160, 120), True), ((80, 60), False)])
+def test_a_label_of_the_upright_images_size_alone_is_said_to_be_of_that_image(size, is_of_upright):
+    image = turned(np.zeros((120, 160, 3), np.uint8), 6)
+    with pytest.raises(SampleError) as caught:
+        image_size(Sample("x", image, None, np.zeros((21, 3))), "here", size)
+    assert ("--orientation upright" in str(caught.value)) == is_of_upright
 
 
 def test_a_mask_of_another_size_is_told():

@@ -5,12 +5,10 @@
  */
 
 import { apply, boxAround, turnAboutCentre } from "../shared/affine.js";
-import { pointingAngle } from "../shared/hand.js";
+import { ENOUGH_KEYPOINTS, pointingAngle } from "../shared/hand.js";
 
 // The square's side, in longer sides of the keypoints' box; measured with this page's own looks.
 const SIDE = 1.8;
-// With fewer keypoints the hand is not followed, and the whole next frame is looked at.
-const ENOUGH_KEYPOINTS = 6;
 const SMALLEST_SIDE = 8; // pixels
 // The window stays where it is while the new one differs by less than this part of its side, so
 // that a hand at rest does not tremble.
@@ -24,7 +22,8 @@ const TURN_TOLERANCE = 10; // degrees
  * @param {object} answer - to this frame, as network.js describes it.
  * @param {{x, y, width, height, turn}} window - of this frame, as letterbox.js describes it.
  * @param {boolean[]} present - for each keypoint, whether it counts.
- * @returns {{x, y, width, height, turn} | null} null where no hand is to be followed.
+ * @returns {{x, y, width, height, turn} | null} null where no hand is to be followed: all of the
+ *   next frame is looked at.
  */
 export function nextWindow({ keypoints, width, height }, window, present) {
   const confident = keypoints.filter((_, keypoint) => present[keypoint]);

@@ -282,6 +282,7 @@ function report() {
   return reportJson(shown.answer, {
     name: shown.name,
     present: presenceIn(shown.answer, Number(controls.threshold.value)),
+    threshold: network.model.threshold,
     engine: `onnxruntime-web (${network.engine})`,
     weights: network.model.weights,
   });

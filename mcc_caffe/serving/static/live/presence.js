@@ -1,16 +1,20 @@
 /** Tells which keypoints are present, as mcc_caffe/inference/presence.py does. */
 
+import { hasPlausibleBones } from "../shared/hand.js";
+
 /**
- * Return whether each keypoint is present: surer than the threshold, in an image whose score says
- * that it shows a hand.
+ * Return whether each keypoint is present: surer than the threshold, where the score and the bones
+ * are those of a hand.
  *
  * @param {number[][]} keypoints - 21 of [x, y, confidence].
  * @param {number} threshold
- * @param {number | null} leastScore - of a hand; null for weights that do not say.
+ * @param {number | null} leastScore - of a hand; null for weights that do not say, with which every
+ *   image shows a hand.
  * @returns {boolean[]} 21.
  */
 export function presence(keypoints, threshold, leastScore) {
-  const isHand = leastScore === null || score(keypoints) >= leastScore;
+  const isHand =
+    leastScore === null || (score(keypoints) >= leastScore && hasPlausibleBones(keypoints));
   return keypoints.map(([, , confidence]) => isHand && confidence > threshold);
 }
 

@@ -1,7 +1,8 @@
 /** The keypoints as JSON, in the form that `mcc_caffe.infer` writes for an image. */
 
+import { boxAround } from "../shared/affine.js";
 import { STRIDE, upsample } from "../shared/heatmaps.js";
-import { NAMES } from "../shared/hand.js";
+import { ENOUGH_KEYPOINTS, NAMES } from "../shared/hand.js";
 import { isHandPresent, score } from "./presence.js";
 
 const PROGRAM = "mcc_caffe.web";
@@ -13,8 +14,14 @@ export function reportName(name) {
   return `${stem.replace(/^[\s.~]+|\s+$/g, "") || "keypoints"}.json`;
 }
 
-/** Return the report of an answer (network.js) as text; `present` is as presence() returns it. */
-export function reportJson(answer, { name, present, engine, weights }) {
+/**
+ * Return the report of an answer (network.js) as text.
+ *
+ * @param {object} answer
+ * @param {object} about - `present` is as presence() returns it; a keypoint is confident above
+ *   `threshold`, whatever the page counts as present.
+ */
+export function reportJson(answer, { name, present, threshold, engine, weights }) {
   const report = {
     program: PROGRAM,
     image: name,
@@ -27,6 +34,7 @@ export function reportJson(answer, { name, present, engine, weights }) {
     looks: 1,
     score: rounded(score(answer.keypoints), 4),
     hand_present: isHandPresent(present),
+    box: isHandPresent(present) ? keypointsBox(answer.keypoints, threshold) : null,
     keypoints: answer.keypoints.map(([x, y, confidence], k) =>
       present[k]
         ? { name: NAMES[k], x: rounded(x, 2), y: rounded(y, 2), confidence: rounded(confidence, 4) }
@@ -39,6 +47,18 @@ export function reportJson(answer, { name, present, engine, weights }) {
     },
   };
   return JSON.stringify(report, null, 1);
+}
+
+/**
+ * Return the box around the confident keypoints, or around all where few are confident, as
+ * HandPose.box of mcc_caffe/inference/hand_pose.py gives it.
+ */
+function keypointsBox(keypoints, threshold) {
+  const confident = keypoints.filter(([, , confidence]) => confidence > threshold);
+  const box = boxAround(confident.length >= ENOUGH_KEYPOINTS ? confident : keypoints);
+  const [left, top] = [Math.round(box.left), Math.round(box.top)];
+  const [right, bottom] = [Math.round(box.right), Math.round(box.bottom)];
+  return { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
 }
 
 /**

@@ -26,6 +26,11 @@ export const FINGER_COLOURS = [
 export const WRIST_COLOUR = [230, 230, 230];
 export const MASK_COLOUR = [0, 60, 255];
 
+/** Fewer confident keypoints do not say where the hand is. */
+export const ENOUGH_KEYPOINTS = 6;
+
+const LONGEST_BONE = 6; // that a hand may have, in median bones
+
 const FINGER_BASES = [5, 9, 13, 17]; // of all fingers but the thumb
 
 /**
@@ -43,6 +48,14 @@ export function pointingAngle(keypoints, known) {
   const mean = (axis) => knuckles.reduce((sum, point) => sum + point[axis], 0) / knuckles.length;
   const [x, y] = [mean(0) - wristX, mean(1) - wristY];
   return x === 0 && y === 0 ? null : (Math.atan2(x, -y) * 180) / Math.PI;
+}
+
+/** Return whether no bone is far longer than the others, as if its ends were of two hands. */
+export function hasPlausibleBones(keypoints) {
+  const lengths = SKELETON.map(([from, to]) =>
+    Math.hypot(keypoints[from][0] - keypoints[to][0], keypoints[from][1] - keypoints[to][1]),
+  ).sort((a, b) => a - b);
+  return lengths.at(-1) <= (LONGEST_BONE * (lengths[9] + lengths[10])) / 2;
 }
 
 /** Return the RGB colour of a keypoint (0..20): its finger's, or the wrist's. */
