@@ -22,6 +22,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import mcc_caffe
@@ -50,7 +51,6 @@ HEADERS = {
 }
 
 _CLIENT_GONE = 499  # the status of an answer that nobody reads
-_METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _START = "index.html"
 _FAULT = "the server has a fault: its output says more"
@@ -180,13 +180,24 @@ def _refuse_other_methods(app: FastAPI, router: APIRouter) -> None:
             methods = route.methods or set()
             methods_by_path[route.path].update(methods, ["HEAD"] if "GET" in methods else [])
     for path, methods in methods_by_path.items():
-        allowed = ", ".join(sorted(methods))
+        others = _OtherMethods(", ".join(sorted(methods)))
+        app.router.routes.append(Route(path, others, include_in_schema=False))
 
-        def refuse(request: Request, allowed: str = allowed) -> Response:
-            message = f"{request.url.path} takes no {request.method}: send {allowed}"
-            return JSONResponse({"detail": message}, 405, {"Allow": allowed})
 
-        app.add_route(path, refuse, _METHODS, include_in_schema=False)
+class _OtherMethods:
+    """Answers requests of any method with 405.
+
+    It is an application, as a route to a function has to list its methods.
+    """
+
+    def __init__(self, allowed: str):
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        message = f"{request.url.path} takes no {request.method}: send {self._allowed}"
+        answer = JSONResponse({"detail": message}, 405, {"Allow": self._allowed})
+        await answer(scope, receive, send)
 
 
 class _PageFiles(StaticFiles):

@@ -173,7 +173,13 @@ def test_what_cannot_be_answered_is_said_in_one_line(
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/hands", "POST"), ("DELETE", "/hands", "POST"), ("POST", "/health", "GET, HEAD")],
+    [
+        ("GET", "/hands", "POST"),
+        ("DELETE", "/hands", "POST"),
+        ("TRACE", "/hands", "POST"),
+        ("SWALLOW", "/hands", "POST"),
+        ("POST", "/health", "GET, HEAD"),
+    ],
 )
 def test_another_method_is_refused_with_those_that_are_allowed(client, method, path, allowed):
     answer = client.request(method, path)
