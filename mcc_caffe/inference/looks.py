@@ -330,7 +330,7 @@ def longer_side(keypoints: np.ndarray) -> float:
 def upright_look(keypoints: np.ndarray, factor: float, image_size: tuple[int, int]) -> Look:
     """Return the look at a square around a hand that is turned to point up.
 
-    The hand is not turned where the net is not confident of its wrist or of any knuckle.
+    The hand is turned where the net is confident of its wrist and of at least one finger's knuckle.
 
     Args:
         keypoints: (21, 3) of x, y in pixels and confidence.

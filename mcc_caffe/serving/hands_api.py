@@ -237,7 +237,8 @@ def _describe_errors(limits: Limits) -> dict[int, str]:
         408: f"The image did not arrive within {UPLOAD_SECONDS} seconds.",
         413: f"The image has more than {limits.megabytes:g} million bytes, or more than "
         f"{max_megapixels():g} million pixels.",
-        415: "The body is no image of a known format.",
+        415: "The body is no image of a known format, or its Content-Type is that of a form with "
+        "files, of JSON or of text.",
         422: "The image is damaged, or a parameter's value is wrong.",
         500: "The network's answer cannot be used, or the server has a fault.",
         503: f"{limits.requests} requests are there already; Retry-After says when to try again.",
