@@ -169,7 +169,7 @@ def compare(
     in_crowd = find_in_crowds(boxes, scene.crowds_ltrb)
     return SceneAnswer(
         is_detected=is_detected,
-        sizes=(scene.boxes_ltrb[:, 2:] - scene.boxes_ltrb[:, :2]).max(axis=1, initial=0) / width,
+        sizes=(scene.boxes_ltrb[:, 2:] - scene.boxes_ltrb[:, :2]).max(axis=1) / width,
         is_right=is_right,
         is_counted=is_right | ~in_crowd,
         scores=np.array([detection.score for detection in detections], float),

@@ -13,7 +13,7 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.onnx_model import count_multiply_adds
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.evaluation.scene_runner import CountingEngine
+from mcc_caffe.evaluation.scene_runner import CountingEngine, count_passes
 from mcc_caffe.inference.reports import POINT_COLUMNS
 from mcc_caffe.inference.scene_files import Scene
 from mcc_caffe.predictor import HandPredictor
@@ -317,3 +317,12 @@ def test_passes_are_counted_in_single_passes(weights):
         for name, blobs in net.params.items()
     )
     assert count_multiply_adds(predictor.prototxt) * 128**2 == pytest.approx(by_hand)
+
+
+def test_a_pass_of_the_box_head_counts_as_its_share_of_a_single_pass():
+    predictor = HandPredictor()
+    engine, boxes_engine = count_passes(predictor)
+    assert predictor.engine is engine and predictor.boxes_engine is boxes_engine
+    predictor.boxes_engine(np.zeros((1, 3, predictor.input_size, predictor.input_size), np.float32))
+    share = count_multiply_adds(predictor.boxes_prototxt) / count_multiply_adds(predictor.prototxt)
+    assert (engine.passes, boxes_engine.passes) == (0, pytest.approx(share)) and share < 0.9

@@ -91,6 +91,12 @@ def test_a_result_is_the_images_in_whose_folder_it_is(tmp_path):
         assert finds_each_hand(write_table(table, *names), scenes) == expected, names
 
 
+def test_a_result_is_that_of_the_image_whose_path_is_most_like_its(tmp_path):
+    """The image without a folder in the file of boxes may lie in any folder, such as A."""
+    scenes = write_scenes(tmp_path, "1.png", "A/1.png")
+    assert finds_each_hand(write_table(tmp_path / "table.csv", "A/1.png"), scenes) == [False, True]
+
+
 @pytest.mark.parametrize("name", ["a/1.png", "photos/C/2.png", "{folder}/A/1.png"])
 def test_a_result_is_not_another_images_of_the_same_name(name, tmp_path):
     """Of the folder A there are only results, and of C only the image."""
@@ -353,6 +359,23 @@ def test_a_hand_of_a_search_has_the_box_that_the_search_found(box, is_hit, tmp_p
     predictor = FarKeypoints(None if box is None else np.array(box, float))
     answer = search_scene(predictor, [], scene, 0.5)
     assert answer.is_detected.tolist() == answer.is_right.tolist() == [is_hit]
+
+
+class CountedSearch:
+    """Stands for a predictor whose search of an image costs two and a half passes."""
+
+    passes = 7.0  # of the images before
+
+    def predict_all(self, image, *, score_threshold):
+        self.passes += 2.5
+        return []
+
+
+def test_a_search_costs_the_passes_and_the_time_of_its_own_image(tmp_path):
+    predictor = CountedSearch()
+    answer = search_scene(predictor, [predictor], write_scenes(tmp_path, "1.png")[0], 0.5)
+    assert answer.passes == 2.5 and 0 < answer.seconds < 60
+    assert answer.sizes.tolist() == [100 / 160]
 
 
 def test_a_hand_in_a_crowd_is_neither_right_nor_wrong(tmp_path):
