@@ -155,6 +155,7 @@ def test_the_tables_have_a_verdict_for_each_measure():
     assert f"| claim | {HELD} | {HELD} | {HELD} |" in lines
     assert "![Masks](b.png)" in lines and "![Keypoints](a.png)" in lines
     assert "| difference | +0.047 ± 0.032 | +0.095 ± 0.064 | +0.095 ± 0.064 |" in lines
+    assert "| difference | -10.0 ± 0.0 | -5.0 ± 0.0 | +0.0 ± 0.0 | -0.100 ± 0.000 |" in lines
     assert "| p | 0.0335 | 0.0335 | 0.0335 |" in lines and "| p | - | - | - | - |" in lines
     assert any("Seeds 0, 3;" in line for line in lines)
     assert all(f'"{verdict}" ' in report for verdict in (HELD, REVERSED, UNDECIDED))
