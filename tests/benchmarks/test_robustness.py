@@ -26,6 +26,7 @@ def spot():
 def test_an_answer_that_goes_along_with_the_hand_does_not_move():
     moves = measure_moves(brightest, [LabelledImage(spot(), 10.0)] * 2)
     assert moves.shape == (len(CHANGES), 2, 21) and not moves.any()
+    assert all(change.apply(spot()).shape == spot().shape for change in CHANGES)
 
 
 def test_an_answer_that_stays_moves_by_what_the_image_did():
@@ -38,10 +39,10 @@ def test_an_answer_that_stays_moves_by_what_the_image_did():
 
 def test_the_table_by_hand():
     moves = np.zeros((len(CHANGES), 2, 21))
-    moves[0, 0, :11], moves[0, 1, :10] = 0.25, 0.15
+    moves[0, 0, :11], moves[0, 1, :11] = 0.25, 0.15
     first, second, _ = table_rows("set (2)", 4, moves)
     name = CHANGES[0].name
-    assert first == ["set (2)", "4", name, "0.075", "50.0%", "50.0%", "26.2%", "50.0%"]
+    assert first == ["set (2)", "4", name, "0.150", "52.4%", "52.4%", "26.2%", "50.0%"]
     assert second[3:] == ["0.000", "0.0%", "0.0%", "0.0%", "0.0%"]
 
 
@@ -52,6 +53,7 @@ def test_the_command_measures_a_set(tmp_path, capsys, caplog):
     lines = [line.split(" | ") for line in capsys.readouterr().out.strip().splitlines()]
     assert len(lines) == 2 + 2 * len(CHANGES) and lines[2][0] == "| drawn (2)"
     assert lines[2 + len(CHANGES)][1:3] == ["4", "mirrored"]
+    assert lines[2 + len(CHANGES)][3:] != lines[2][3:]  # those of a single look
     damaged = hand(4, key="4.jpg", image_bytes=b"no image")
     some = write_set(tmp_path / "some", [hand(1), unlabelled, damaged])
     robustness.read_images(some, None)
@@ -64,6 +66,14 @@ def test_the_command_measures_a_set(tmp_path, capsys, caplog):
     empty = write_set(tmp_path / "empty", [unlabelled])
     with pytest.raises(UserError, match="no sample has labelled keypoints"):
         robustness.main([str(empty)])
+
+
+def test_a_limit_takes_samples_from_all_of_a_set(tmp_path):
+    hands = [hand(number) for number in range(1, 6)]
+    folder = write_set(tmp_path / "drawn", hands)
+    sides = {limit: [side for _, side in robustness.read_images(folder, limit)] for limit in (3, 9)}
+    assert sides[9] == [np.ptp(each.keypoints[:, :2], axis=0).max() for each in hands]
+    assert sides[3] == sides[9][::2] and len(set(sides[9])) == 5
 
 
 def test_labels_of_upright_images_are_measured_on_request(tmp_path, capsys):
