@@ -15,6 +15,7 @@ from benchmarks import __main__ as bench
 from benchmarks import (
     allreduce,
     end_to_end,
+    figure,
     hands,
     jobs,
     network,
@@ -333,6 +334,90 @@ def test_the_table_of_the_network_by_hand():
     ]
 
 
+def test_the_table_of_the_predictor_by_hand():
+    step = {"variant": "mini", "engine": "caffe", "status": "", "peak_mib": 99.6, "network": 0.3}
+    step |= {"median": 0.5, "p10": 0.4, "p90": 0.6}
+    rows = [
+        step | {"levels": levels, "pyramid": is_pyramid}
+        for levels, is_pyramid in ((1, False), (4, False), (19, True))
+    ]
+    assert cells(tables.end_to_end_table(rows))[1:] == [
+        ["mini", "caffe", passes, "0.5 (0.4 to 0.6)", "0.3", "100", ""]
+        for passes in ("single pass", "4 levels", "pyramid, 19 levels")
+    ]
+
+
+def test_the_grids_by_hand():
+    """A cell that no row is of is a dash; a net and engine that cannot run says why."""
+    step = {"variant": "mini", "engine": "caffe", "status": "", "pyramid": False}
+    step |= {"levels": 1, "batch": 1, "width": 640, "height": 480, "median": 0.5}
+    more = {"levels": 3, "batch": 8, "width": 320, "height": 240, "median": 1.25, "pyramid": True}
+    failed = {"variant": "paper", "engine": "onnx", "status": "not run: why"}
+    rows = [step, step | more, step | more | {"engine": "onnx"}, failed]
+    for grid, headings in (
+        (tables.levels_grid, ["1 level", "3 levels"]),
+        (tables.sizes_grid, ["640 x 480, single pass", "320 x 240, pyramid"]),
+        (tables.batches_grid, ["batch 1", "batch 8"]),
+    ):
+        assert cells(grid(rows)) == [
+            ["net", "engine", *headings, ""],
+            ["mini", "caffe", "0.5", "1.25", ""],
+            ["mini", "onnx", "-", "1.25", ""],
+            ["paper", "onnx", "-", "-", "not run: why"],
+        ]
+
+
+def test_the_document_says_what_the_figures_depend_on():
+    machine = {"processor": "a chip", "cores": 2, "memory_gib": 3.96, "blas": "b", "onednn": "o"}
+    machine |= {"system": "s", "date": "d", "load": 0.26}
+    results = {"command": "c", "machine": machine, "seconds": 180.0, "tables": {}}
+    text = tables.document(results, "a.png")
+    assert "](a.png)" in text and cells(text)[1:] == [
+        ["processor", "a chip, 2 cores"],
+        ["memory", "4.0 GiB"],
+        ["BLAS of Caffe", "b"],
+        ["oneDNN", "o"],
+        ["system", "s"],
+        ["date", "d"],
+        ["command", "`c`"],
+        ["took", "3 min"],
+        ["load before it began", "0.3"],
+    ]
+
+
+def test_the_figure_has_the_rows_that_were_measured():
+    spread_of = {"p10": 0.2, "p90": 0.4, "status": ""}
+    step = spread_of | {"variant": "mini", "engine": "caffe"}
+    failed = step | {"engine": "torch", "median": 9.0, "batch": 1, "status": "differs", "levels": 9}
+    network_rows = [
+        step | {"batch": 1, "median": 0.25, "peak_mib": 99.6},
+        step | {"batch": 2, "median": 0.3, "peak_mib": 200.0},
+        failed,
+    ]
+    work = {"batch": 13, "processes": 1, "threads": 2, "median": 0.75}
+    levels = [step | {"levels": 3, "median": 1.25}, step | {"levels": 1, "median": 0.5}, failed]
+    drawn = figure.draw(
+        {network.TABLE: network_rows, training.TABLE: [step | work], end_to_end.LEVELS: levels}
+    )
+    panels = {axes.get_title(): axes for axes in drawn.axes}
+
+    def widths(title):
+        return [round(bar.get_width(), 6) for bar in panels[title].patches]
+
+    assert widths("the network alone, mini") == [250, 150]  # milliseconds an image
+    assert widths("memory of the process, batch 1") == [100]
+    assert widths("training, mini") == [0.75]
+    assert panels["training, mini"].get_legend().get_texts()[0].get_text() == "13 images, 2 threads"
+    (line,) = panels["HandPredictor, 640 x 480"].lines
+    assert line.get_xydata().tolist() == [[1, 0.5], [3, 1.25]]
+    for title in (
+        "the network alone, paper",
+        "training, paper",
+        "HandPredictor by size of the image",
+    ):
+        assert [text.get_text() for text in panels[title].texts] == ["not measured in this run"]
+
+
 def test_the_ratios_of_training_by_hand():
     """Rows are compared with PyTorch's of as many images, threads and bits."""
     step = {"variant": "mini", "processes": 1, "threads": 2, "batch": 13}
@@ -346,7 +431,9 @@ def test_the_ratios_of_training_by_hand():
         {**step, "engine": "caffe_bfloat16", "median": 0.3},
         {**step, "engine": "torch_bfloat16", "median": 0.25},
     ]
-    assert [line[5:7] for line in cells(tables.training_table(rows))[1:]] == [
+    lines = cells(tables.training_table(rows))[1:]
+    assert lines[0][:5] == ["mini", "1 x 13", "2", "Caffe", "0.6 (0.5 to 0.5)"]
+    assert [line[5:7] for line in lines] == [
         ["21.7", "1.5"],
         ["26", ""],
         ["32.5", ""],
@@ -491,8 +578,8 @@ def test_a_run_writes_what_can_be_read_again(nets, drawn_set, tmp_path, monkeypa
         tables.format_value(500 * results["tables"]["network"][0]["median"])
     )
     assert all(len(line) == len(table[0]) for table in printed_tables for line in table)
-    for figure in (tmp_path / "docs/speed.png", tmp_path / "out/bench.png"):
-        assert cv2.imread(str(figure)).std() > 10
+    for path in (tmp_path / "docs/speed.png", tmp_path / "out/bench.png"):
+        assert cv2.imread(str(path)).std() > 10
     assert not list(tmp_path.rglob(".*"))
     bench.check_outputs(
         bench.parse_arguments(
