@@ -17,7 +17,7 @@ from mcc_caffe.evaluation.scene_runner import CountingEngine, count_passes
 from mcc_caffe.inference.reports import POINT_COLUMNS
 from mcc_caffe.inference.scene_files import Scene
 from mcc_caffe.predictor import HandPredictor
-from tests.support.commands import main_refusal, refusal, run
+from tests.support.commands import Begun, main_refusal, refusal, run
 from tests.support.hands import write_unchecked_set
 from tests.support.readers import drawn, write_turned_set
 from tests.support.rendered import render_hand
@@ -176,6 +176,24 @@ def test_scenes_can_be_measured_on_onnx_runtime(scenes, tmp_path, capsys):
     (model,) = json.loads((tmp_path / "out/results.json").read_text())["models"]
     assert model["engine"] == "onnx" and model["scenes"]["recall"] == 0.5
     assert "| mini |" in capsys.readouterr().out
+
+
+def test_the_networks_have_the_options_of_the_command(weights, tmp_path, monkeypatch):
+    opened = []
+
+    def open_predictor(*arguments, **options):
+        opened.append((arguments, options))
+        raise Begun
+
+    monkeypatch.setattr(evaluate_scenes, "HandPredictor", open_predictor)
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((60, 90, 3), 128, np.uint8))
+    command = ["--without-hands", tmp_path / "grey.png", "--out", tmp_path / "out"]
+    command += ["--weights", weights, "--variant", "paper"]
+    command += ["--engine", "onnx", "--precision", "float32"]
+    with pytest.raises(Begun):
+        evaluate_scenes.main(list(map(str, command)))
+    options = {"gpu": None, "engine": "onnx", "precision": "float32"}
+    assert opened == [((weights, "paper"), options)]
 
 
 def test_a_hand_of_a_search_needs_the_score_that_is_asked_for(scenes, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -139,6 +140,25 @@ def test_a_net_searches_with_the_box_head_of_its_own_variant(weights, monkeypatc
     ((arguments, options),) = calls
     assert arguments == (weights, "paper")
     assert options["prototxt"].parts[-2:] == ("paper", "deploy.prototxt")
+
+
+def test_a_net_is_loaded_with_the_options_of_the_command(weights, monkeypatch):
+    """results.json repeats the options, whatever the network was loaded with."""
+    loaded = []
+    monkeypatch.setattr(
+        prediction_runner, "HandPredictor", lambda *_, **options: loaded.append(options)
+    )
+    engine = SimpleNamespace(choose_precision=lambda precision, gpu: precision or "float32")
+    monkeypatch.setattr(evaluate, "ENGINES", {"caffe": engine})  # any build of Caffe
+    for words in (["--looks", "2", "--precision", "bfloat16"], ["--levels", "3"]):
+        command = ["set", "--weights", str(weights), "--engine", "caffe", *words]
+        (spec,) = evaluate.make_model_specs(evaluate.parse_arguments(command), [])
+        spec.load([], pathlib.Path("set"))
+    names = ("engine", "precision", "gpu", "looks", "levels")
+    assert [tuple(options[name] for name in names) for options in loaded] == [
+        ("caffe", "bfloat16", None, 2, None),
+        ("caffe", "float32", None, None, 3),
+    ]
 
 
 def test_weights_show_which_net_they_are_of(weights, tmp_path):

@@ -17,7 +17,15 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
 from mcc_caffe.core.images import marked_png
 from mcc_caffe.inference.reports import is_own_result
-from tests.support.commands import ROOT, files_of, main_refusal, refusal, run, run_code
+from tests.support.commands import (
+    ROOT,
+    Begun,
+    files_of,
+    main_refusal,
+    refusal,
+    run,
+    run_code,
+)
 from tests.support.disks import file_size_limit, replacement_fails
 from tests.support.hands import write_photos
 from tests.support.rendered import render_hand
@@ -136,6 +144,24 @@ def test_a_high_threshold_makes_every_keypoint_null(photos, weights, tmp_path):
         *("--levels", 1, "--threshold", 1e6),
     )
     assert json.loads((tmp_path / "hand.json").read_text())["keypoints"] == [None] * 21
+
+
+def test_the_predictor_has_the_options_of_the_command(photos, weights, tmp_path, monkeypatch):
+    opened = []
+
+    def open_predictor(*arguments, **options):
+        opened.append((arguments, options))
+        raise Begun
+
+    monkeypatch.setattr(infer, "HandPredictor", open_predictor)
+    command = [photos / "hand.jpg", "--weights", weights, "--out", tmp_path / "out"]
+    command += ["--variant", "paper", "--prototxt", tmp_path / "own.prototxt", "--levels", 3]
+    command += ["--threshold", 0.5, "--seed", 7, "--engine", "caffe", "--precision", "float32"]
+    with pytest.raises(Begun):
+        infer.main(list(map(str, command)))
+    options = {"prototxt": tmp_path / "own.prototxt", "levels": 3, "looks": None, "threshold": 0.5}
+    options |= {"seed": 7, "engine": "caffe", "precision": "float32", "gpu": None}
+    assert opened == [((weights, "paper"), options)]
 
 
 def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_path):
