@@ -13,7 +13,9 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.onnx_model import count_multiply_adds
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
+from mcc_caffe.evaluation.presence_runner import Presence
 from mcc_caffe.evaluation.scene_runner import CountingEngine, count_passes
+from mcc_caffe.evaluation.scene_scores import PresenceNumbers, SceneNumbers
 from mcc_caffe.inference.reports import POINT_COLUMNS
 from mcc_caffe.inference.scene_files import Scene
 from mcc_caffe.predictor import HandPredictor
@@ -318,6 +320,71 @@ def test_wrong_input_is_named(tmp_path):
         (("x.json", "--predictions", "a/b.csv", "a/b.json"), "two models are called b: give"),
     ):
         assert message in refusal(run("mcc_caffe.evaluate_scenes", *arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--without-hands", "a", "--predictions", "b.csv"], "--predictions goes with a COCO file"),
+        (["scenes.json", "--with-hands", "set"], "--with-hands goes with --without-hands"),
+        (["--without-hands", "{tmp}/clip.mp4"], "--without-hands {tmp}/clip.mp4: a video; give"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(arguments, message, tmp_path):
+    (tmp_path / "clip.mp4").touch()
+    words = [argument.format(tmp=tmp_path) for argument in arguments]
+    line = main_refusal(evaluate_scenes.main, *words, "--out", tmp_path / "out")
+    assert message.format(tmp=tmp_path) in line
+
+
+def table_cells(table):
+    """The cells of each line of a Markdown table, without the ruler."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    return [lines[0], *lines[2:]]
+
+
+def test_the_table_of_scenes_by_hand():
+    numbers = SceneNumbers(
+        recall=0.1,
+        precision=0.2,
+        average_precision=0.3,
+        keypoint_precision=0.4,
+        loose_keypoint_precision=0.5,
+        recall_by_size=[0.6, None, 0.7, 0.8],
+        count_by_size=[1, 0, 3, 4],
+        passes=2.25,
+        seconds=0.125,
+    )
+    nothing = numbers._replace(precision=None, keypoint_precision=None, passes=None, seconds=None)
+    sizes = ["0.600 of 1", "- of 0", "0.700 of 3", "0.800 of 4"]
+    assert table_cells(evaluate_scenes.scenes_table({"own": numbers, "other": nothing})) == [
+        ["", "recall", "precision", "AP", "below .1", ".1 to .2", ".2 to .4", "above .4"]
+        + ["AP by OKS", "at .5", "passes", "s"],
+        ["own", "0.100", "0.200", "0.300", *sizes, "0.400", "0.500", "2.2", "0.12"],
+        ["other", "0.100", "-", "0.300", *sizes, "-", "0.500", "-", "-"],
+    ]
+
+
+def test_what_is_said_of_images_without_hands_by_hand():
+    way = PresenceNumbers(
+        false_share=0.0123,
+        image_share=0.25,
+        scores=(0.1, 0.2, 0.3),
+        hand_share=0.5,
+        lost_share=0.0456,
+    )
+    presence = Presence({"a": way, "b": way._replace(lost_share=None)}, [0, 3, 0, 1])
+    table, _, sentence = evaluate_scenes.presence_text(presence, 0.35).rpartition("\n\n")
+    cells = ["1.23%", "25.0%", "0.100", "0.200", "0.300", "50.0%"]
+    assert table_cells(table) == [
+        ["way", "keypoints present", "images with any", "score: half below", "95 % below"]
+        + ["highest", "score from 0.35", "true keypoints lost"],
+        ["a", *cells, "4.56%"],
+        ["b", *cells, "-"],
+    ]
+    assert sentence == "The search finds hands in 50.0% of them, 4 in all."
+    assert presence.results()["hands_of_search"] == 4
+    assert presence.results()["ways"]["b"]["false_share"] == 0.0123
 
 
 def test_passes_are_counted_in_single_passes(weights):

@@ -19,7 +19,7 @@ from mcc_caffe.evaluation import prediction_runner
 from mcc_caffe.evaluation.model_names import as_file_name, short_names
 from tests.support.commands import refusal, run
 from tests.support.evaluate_command import numbers, perfect_image, random_net, rows
-from tests.support.hands import hand, turned_jpeg, write_layout
+from tests.support.hands import hand, turned_jpeg, write_layout, write_set
 from tests.support.readers import coco_content, drawn, plain_image, write
 
 
@@ -191,6 +191,21 @@ def test_names_are_as_short_as_tells_them_apart(tmp_path):
     assert short_names(folders) == ["hands.v1", "hands.v2"]
     assert short_names([tmp_path / "a\nb\udcff.csv"]) == ["a\\nb\\udcff"]
     assert short_names([folders[0] / "."]) == short_names([folders[1] / "../hands.v1"])
+
+
+def test_predictions_whose_keys_are_of_two_images_are_not_written(
+    weights, tmp_path, monkeypatch, caplog
+):
+    for figure in ("draw_sets", "draw_groups"):
+        monkeypatch.setattr(evaluate, figure, lambda models: b"")  # they take seconds
+    for split in ("a", "b"):
+        write_set(tmp_path / "sets" / split, [hand(1)])
+    out = tmp_path / "out"
+    command = [str(tmp_path / "sets"), "--split", "a", "b", "--weights", str(weights)]
+    evaluate.main([*command, "--levels", "1", "--processes", "1", "--out", str(out)])
+    assert len(rows(out, "random")) == 2 and not (out / "predictions_random.json").exists()
+    message = f"2 images have the key 00000000_1.jpg: {out}/predictions_random.json is not written"
+    assert message in caplog.text
 
 
 def test_an_exif_orientation_is_told_or_heeded(tmp_path, caplog):

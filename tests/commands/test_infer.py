@@ -225,12 +225,20 @@ def test_a_damaged_image_is_named_and_the_others_are_done(photos, weights, tmp_p
         (["--camera", "0", "--out", "here"], "--out, --format, --no-drawings, --heatmaps and", 2),
         (["--camera", "0", "--overwrite"], "--heatmaps and --overwrite go without --camera", 2),
         (["--camera", "0", "--no-drawings"], "--no-drawings, --heatmaps and", 2),
+        (["a.jpg", "--hands", "all", "--looks", "2"], "--hands all goes without --levels, --l", 2),
+        (["a.jpg", "--hands", "all", "--heatmaps"], "--hands all goes without --levels, --l", 2),
+        (["a.jpg", "--boxes", "b.json", "--levels", "1"], "--boxes goes without --levels, --l", 2),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message, code, photos, weights, tmp_path):
     paths = {"tmp": tmp_path, "photos": photos, "weights": weights, "root": ROOT}
     words = [*(argument.format(**paths) for argument in arguments), "--out", tmp_path / "out"]
     assert message.format(**paths) in main_refusal(infer.main, *words, code=code)
+
+
+def test_boxes_are_those_of_images_and_not_of_the_camera():
+    line = main_refusal(infer.main, "--camera", 0, "--boxes", "b.json")
+    assert "--boxes goes without --camera" in line
 
 
 def test_a_wrong_argument_gives_one_line(tmp_path):
@@ -285,6 +293,16 @@ def test_no_result_replaces_an_input(names, overwrite, photos, weights):
         in refusal(done)
     )
     assert files_of(photos) == before
+
+
+@pytest.mark.parametrize("option", ["--weights", "--prototxt"])
+def test_no_result_replaces_the_files_of_the_net(option, photos, tmp_path):
+    of_net = tmp_path / "hand.json"
+    of_net.write_bytes(b"of the net")
+    words = [photos / "hand.jpg", option, of_net, "--out", tmp_path, "--overwrite"]
+    line = main_refusal(infer.main, *words)
+    assert "hand.json would be overwritten by a result of this run: give another folder" in line
+    assert of_net.read_bytes() == b"of the net"
 
 
 @pytest.mark.parametrize("foreign", ["hand.png", "hand.json", "hand.h5"])
