@@ -1,7 +1,9 @@
 """The ablation: verdicts by hand, and the command at its smallest, interrupted and run again."""
 
+import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 
@@ -401,6 +403,60 @@ def test_what_a_solver_makes_of_a_length_is_recorded(two_sets, tmp_path, monkeyp
     recorded.write_text(json.dumps(earlier))
     with pytest.raises(UserError, match="holds trainings with solver_sha256 None, not"):
         train(stepped, 40)
+
+
+def test_what_is_trained_on_needs_masks_in_a_part_of_it(two_sets, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, "train_once", begin)
+    samples = SampleSet(two_sets / "train")
+    bare = [dataclasses.replace(samples[index], mask_png=None) for index in range(2)]
+    write_set(tmp_path / "bare", bare)
+    options = ["--measure-on", str(two_sets / "validation"), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="bare has no masks: the ablation needs a set that has"):
+        ablation.main([*options, "--train-on", str(tmp_path / "bare")])
+    assert not (tmp_path / "out").exists()
+    mixture = f"mix:{tmp_path / 'bare'}*0.5+{two_sets / 'train'}*0.5"
+    with pytest.raises(Begun):
+        ablation.main([*options, "--train-on", mixture])
+    with pytest.raises(UserError, match="--data here is not needed beside --train-on and --meas"):
+        ablation.main([*options, "--train-on", mixture, "--data", "here"])
+
+
+@pytest.mark.parametrize(
+    "words, trained_on_hands, measured_on_hands",
+    [
+        ([], True, True),
+        (["--data", "a set"], False, False),
+        (["--train-on", "a"], False, True),
+        (["--measure-on", "a", "b"], True, False),
+        (["--seeds", "3", "5", "--", "--colours"], True, True),
+    ],
+)
+def test_the_report_has_the_command_and_what_it_made_itself(
+    words, trained_on_hands, measured_on_hands
+):
+    options = ablation.parse_arguments(["--iterations", "9", "--batch-size", "4", *words])
+    setting = ablation._describe_setting(options)
+    command, _, sentences = setting.partition("` trained the `mini` variant, ")
+    name = "`python -m mcc_caffe.ablation "
+    assert command.startswith(name) and sentences.startswith("9 iterations of 4 images a process")
+    again = ablation.parse_arguments(shlex.split(command.removeprefix(name)))
+    assert vars(again) == vars(options)
+    assert "All layers are initialised at random." in sentences
+    assert ("It trained on 2000 easy synthetic hands." in sentences) == trained_on_hands
+    assert ("It measured on 300 easy synthetic hands." in sentences) == measured_on_hands
+
+
+@pytest.mark.parametrize("content", ["{cut", "[1]", "[" * 100_000])
+def test_damaged_settings_are_named_where_a_training_has_begun(content, drawn_set, tmp_path):
+    settings = tmp_path / training_comparison.SETTINGS
+    settings.write_text(content)
+    training_comparison.check_settings(tmp_path, str(drawn_set), {"batch_size": 2})
+    assert json.loads(settings.read_text())["batch_size"] == 2
+    (tmp_path / "full_seed0/snapshots").mkdir(parents=True)
+    settings.write_text(content)
+    with pytest.raises(UserError, match="settings.json is damaged: remove the folder, or give"):
+        training_comparison.check_settings(tmp_path, str(drawn_set), {"batch_size": 2})
+    assert settings.read_text() == content
 
 
 @pytest.mark.parametrize("seeds", [["0"], ["1", "1"], ["0", "1", "1"]])

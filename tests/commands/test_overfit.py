@@ -5,13 +5,16 @@ import dataclasses
 import os
 import pathlib
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mcc_caffe import overfit
 from mcc_caffe.caffe_io import snapshots
+from mcc_caffe.data.samples import SampleSet
 from tests.support.commands import (
+    Begun,
     hear_a_hang_up,
     is_running,
     refusal,
@@ -47,6 +50,37 @@ def test_samples_without_keypoints_are_refused(factor, shift, drawn_samples, tmp
     done = run("mcc_caffe.overfit", folder, "--out", tmp_path / "run")
     assert "has a labelled keypoint in its image" in refusal(done)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_first_eight_images_are_trained_on_as_they_are(drawn_set, tmp_path, monkeypatch):
+    trainings = []
+
+    def train(words):
+        trainings.append(list(map(str, words)))
+        raise Begun
+
+    monkeypatch.setattr(overfit, "run_training", train)
+    out = tmp_path / "out"
+    with pytest.raises(Begun):
+        overfit.main([str(drawn_set), "--out", str(out), "--iterations", "30"])
+    (words,) = trainings
+    assert words[:2] == [str(out / "set"), "--no-augmentation"]
+    options = {"--out": str(out / "run"), "--variant": "mini", "--batch-size": "8"}
+    options |= {"--iterations": "30", "--interval": "10"}
+    assert dict(zip(words[2::2], words[3::2])) == options
+    all_samples, samples = SampleSet(drawn_set), SampleSet(out / "set")
+    assert len(samples) == 8 < len(all_samples)
+    for index in range(8):
+        assert samples[index].image_bytes == all_samples[index].image_bytes
+
+
+def test_the_accuracy_is_that_of_the_keypoints_of_all_images(drawn_samples):
+    """Those of the first image are right, those of the second are far off."""
+    samples = drawn_samples[:2]
+    answers = iter([samples[0].keypoints, samples[1].keypoints + (1000, 0, 0)])
+    predictor = SimpleNamespace(predict=lambda image: SimpleNamespace(keypoints=next(answers)))
+    counts = [sample.keypoints[:, 2].sum() for sample in samples]
+    assert overfit._accuracy(predictor, samples) == pytest.approx(counts[0] / sum(counts))
 
 
 @pytest.mark.parametrize(
