@@ -422,6 +422,38 @@ def test_what_is_trained_on_needs_masks_in_a_part_of_it(two_sets, tmp_path, monk
 
 
 @pytest.mark.parametrize(
+    "words, source, is_made",
+    [
+        ("", "train", True),
+        ("--train-on {sets}/validation", "validation", True),
+        ("--measure-on {sets}/train", "train", True),
+        ("--train-on {sets}/validation --measure-on {sets}/train", "validation", False),
+        ("--data {sets}", "train", False),
+        ("--data {sets} --train-on {sets}/validation", "validation", False),
+    ],
+)
+def test_hands_are_made_where_a_set_is_missing(
+    words, source, is_made, two_sets, tmp_path, monkeypatch
+):
+    made, sources = [], []
+
+    def make(out, train_count, test_count):
+        made.append((train_count, test_count))
+        return two_sets
+
+    def train(folder, title, iterations, arguments, trunk):
+        sources.append(arguments[0])
+        raise Begun
+
+    monkeypatch.setattr(ablation, "make_synthetic_set", make)
+    monkeypatch.setattr(ablation, "train_once", train)
+    with pytest.raises(Begun):
+        ablation.main([*words.format(sets=two_sets).split(), "--out", str(tmp_path / "out")])
+    assert made == ([(2000, 300)] if is_made else [])
+    assert sources == [str(two_sets / source)]
+
+
+@pytest.mark.parametrize(
     "words, trained_on_hands, measured_on_hands",
     [
         ([], True, True),

@@ -22,7 +22,9 @@ from mcc_caffe.paper import (
     PAPER,
     POSE_STAGES,
     VARIANTS,
+    find_variant,
     index_variants,
+    is_input_size,
     stage_blob,
     stage_loss_blob,
 )
@@ -49,6 +51,41 @@ def test_no_variant_replaces_the_files_of_another():
 def test_a_variants_name_is_one_of_a_folder_and_a_net(name):
     with pytest.raises(ValueError, match="a variant has the name '.*': give it one of small"):
         index_variants(PAPER, dataclasses.replace(MINI, name=name))
+
+
+@pytest.mark.parametrize(
+    "side, is_size",
+    [
+        (8, True),
+        (4096, True),
+        (0, False),
+        (-8, False),
+        (12, False),
+        (4104, False),
+        (208.0, False),
+        (True, False),
+        ("208", False),
+        (None, False),
+    ],
+)
+def test_the_side_of_an_input_is_a_multiple_of_8_pixels(side, is_size):
+    assert is_input_size(side) is is_size
+
+
+@pytest.mark.parametrize(
+    "name, variant",
+    [
+        ("MCC_mini_train", "mini"),
+        ("MCC_paper_without_mask_deploy", "paper"),
+        ("MCC_paper_deploy (mcc_caffe.export)", "paper"),
+        ("MCC_mini", None),
+        ("MCC_mini_train_2", None),
+        ("MCC_big_train", None),
+        ("VGG_ILSVRC_19_layers", None),
+    ],
+)
+def test_the_name_of_a_net_says_its_variant(name, variant):
+    assert find_variant(name) == variant
 
 
 @pytest.mark.parametrize(
