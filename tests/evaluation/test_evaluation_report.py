@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 
 from mcc_caffe.core.hand import GROUPS
-from mcc_caffe.evaluation import pck_figures
-from mcc_caffe.evaluation.evaluation_report import markdown_tables, to_json
+from mcc_caffe.evaluation import evaluation_report, pck_figures
+from mcc_caffe.evaluation.evaluation_report import (
+    images_csv,
+    markdown_tables,
+    replace_truth,
+    to_json,
+    worst_tiles,
+)
 from mcc_caffe.evaluation.metrics import keypoint_distances
 from mcc_caffe.evaluation.model_scores import score_model
+from mcc_caffe.evaluation.prediction_runner import ScoredPrediction
 from tests.support.evaluation import LINE, UNLABELLED, evaluated_sample
 from tests.support.figures import shown_text
+from tests.support.hands import hand
 
 
 def test_each_panel_of_the_figures_has_its_own_curves(monkeypatch):
@@ -67,6 +75,74 @@ def test_tables_say_how_many_keypoints_were_predicted_and_how_well():
     printed = markdown_tables([{"name": "net", "sets": {"set": numbers}}])
     assert printed.count("| net | set | 21 | 10 | 0.000 | 0.476 | ") == 2 and "| 10.00 |" in printed
     assert "PCK@0.2 of the groups" in printed and "| net | set | 1.000 | " in printed
+
+
+def test_the_table_of_masks_has_their_numbers_and_the_missing_ones_are_told():
+    samples = [evaluated_sample(LINE, None, b"mask", 0.78), evaluated_sample(LINE, None)]
+    numbers = score_model(samples, 0).summarise([0.2])
+    printed = markdown_tables([{"name": "net", "sets": {"set": numbers}}])
+    assert "| model | set | images | AP50 | AP75 | AP80 | mean IoU |" in printed
+    assert "| net | set | 2 | 50.0 | 50.0 | 0.0 | 0.390 |" in printed
+    assert "net, set: 1 of 2 images have no prediction and count as wrong." in printed
+    assert "Keypoints" not in printed
+
+
+def test_images_csv_has_a_line_for_each_image_and_model():
+    samples = [evaluated_sample(LINE, LINE + (0, 10, 0)), evaluated_sample(LINE, None)]
+    scores = score_model(samples, 0)
+    lines = images_csv(samples, {"a": scores, "b": scores}, [0.05, 0.2]).decode().splitlines()
+    columns = "box_px,keypoints,predicted,pck_0.05,pck_0.2,mean_error_px,confidence,iou,error"
+    assert lines[0] == f"set,key,model,{columns}"
+    cells = {"a": lines[1].split(",")[3:], "b": lines[2].split(",")[3:]}
+    assert [line.split(",")[:3] for line in lines[1:]] == [["set", "key", name] for name in "abab"]
+    assert [float(cell) if cell else None for cell in cells["a"]] == pytest.approx(
+        [100, 21, 21, 0, 1, 10, 1, None, 0.1]
+    )
+    assert cells["a"] == cells["b"]
+    assert lines[3].split(",")[3:] == ["100.0", "21", "0", "0.0", "0.0", "", "", "", "1.0"]
+
+
+def test_the_caption_of_a_tile_says_how_wrong_the_prediction_is():
+    columns = {
+        "error": np.array([0.5, 0.5, 0.75, np.nan]),
+        "mean_error_px": np.array([12.4, 12.4, np.nan, np.nan]),
+        "keypoints": np.array([21, 21, 0, 0]),
+        "predicted": np.array([19, 21, 0, 0]),
+        "iou": np.array([0.25, np.nan, 0.25, np.nan]),
+    }
+    assert [evaluation_report._error_text(columns, row) for row in range(4)] == [
+        "error 0.50 of the box (12 px), 2 keypoints not predicted, IoU 0.25",
+        "error 0.50 of the box (12 px)",
+        "IoU 0.25",
+        "none",
+    ]
+
+
+def test_the_worst_images_come_first_and_those_that_cannot_be_judged_not_at_all(monkeypatch):
+    monkeypatch.setattr(evaluation_report, "WORST", 3)
+    offsets = (10, 30, 0, 20)
+    samples = [evaluated_sample(LINE, LINE + (0, offset, 0)) for offset in offsets]
+    samples.insert(1, evaluated_sample(UNLABELLED, LINE))
+    loaded = []
+
+    def load(sample):
+        loaded.append([each is sample for each in samples].index(True))
+        return hand(1)
+
+    tiles = worst_tiles(samples, score_model(samples, 0), 0, load)
+    assert loaded == [2, 4, 0] and len(tiles) == 3
+
+
+def test_a_tile_of_a_prediction_shows_what_was_predicted_alone():
+    sample = hand(1)
+    keypoints = LINE + (3, 4, 0)
+    keypoints[5:] = np.nan
+    shown = replace_truth(sample, ScoredPrediction(keypoints, b"mask", None))
+    assert shown.mask_png == b"mask" and shown.image_bytes == sample.image_bytes
+    assert (shown.keypoints[:5] == np.column_stack([keypoints[:5, :2], np.ones(5)])).all()
+    assert (shown.keypoints[5:] == (-1, -1, 0)).all()
+    nothing = replace_truth(sample, ScoredPrediction(None, None, None))
+    assert nothing.mask_png is None and (nothing.keypoints == (-1, -1, 0)).all()
 
 
 def test_any_name_of_a_file_is_one_cell_of_a_table():
