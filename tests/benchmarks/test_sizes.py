@@ -6,6 +6,7 @@ import re
 import shutil
 
 import cv2
+import numpy as np
 import pytest
 
 from benchmarks import sizes
@@ -14,6 +15,7 @@ from mcc_caffe.caffe_io import snapshots
 from mcc_caffe.caffe_io.protobuf import read_text
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.data.samples import Sample, SampleSet
+from mcc_caffe.evaluation.ablation_report import TrainingResult
 from mcc_caffe.paper import MINI
 from tests.support.commands import Begun, begin
 from tests.support.hands import write_set
@@ -119,6 +121,45 @@ def test_one_interval_alone_is_no_divergence(ratios, diverged, tmp_path):
     ]
     (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert sizes.has_diverged(tmp_path) == diverged
+
+
+def test_a_seed_that_diverged_counts_for_nothing(tmp_path, monkeypatch):
+    def numbers(value):
+        values = dict(zip(("0.05", "0.1", "0.2"), (value, value + 0.1, value + 0.2)))
+        masks = {"images": 2, "AP50": 0.0, "AP75": 0.0, "AP80": 0.0, "mean_IoU": value + 0.4}
+        return {"paper": {"PCK": {"values": values}, "AUC": {"value": value + 0.3}}, "mask": masks}
+
+    def read_results(folder, trainings):
+        assert trainings == [("width 0.25, input 128", seed) for seed in (3, 5, 7)]
+        return [
+            TrainingResult(network, seed, numbers(seed / 100), np.array([]))
+            for network, seed in trainings
+        ]
+
+    evaluations = []
+    monkeypatch.setattr(sizes.evaluate, "main", evaluations.append)
+    monkeypatch.setattr(sizes.training_comparison, "read_results", read_results)
+    monkeypatch.setattr(sizes, "has_diverged", lambda run: run.name == "seed5")
+    sizes.write_net(SMALL[1], tmp_path)
+    weights = {seed: tmp_path / f"seed{seed}/snapshots/a.caffemodel" for seed in (3, 5, 7)}
+    seconds = {"median": 1.0}
+    measured = sizes.measure(SMALL[1], tmp_path, tmp_path, weights=weights, seconds=seconds)
+    assert measured.diverged == [5] and measured.seconds == seconds
+    assert list(measured.scores) == list(sizes.MEASURES)
+    for values, more in zip(measured.scores.values(), (0, 0.1, 0.2, 0.3, 0.4)):
+        assert values == pytest.approx([0.03 + more, 0.07 + more])
+    (words,) = evaluations
+    assert words[:3] == [str(tmp_path / "validation"), "--levels", "1"]
+    assert words[words.index("--prototxt") + 1] == str(tmp_path / "deploy.prototxt")
+    assert words[words.index("--weights") + 1 :] == list(map(str, weights.values()))
+
+
+def test_the_setting_of_its_own_hands():
+    options = sizes.training_comparison.comparison_parser(None, "runs/sizes").parse_args([])
+    setting = sizes.describe_setting(options, {"train": 2000, "validation": 300})
+    command = "`python -m benchmarks.sizes --iterations 1000 --batch-size 8 --seeds 0 1`: "
+    assert setting.startswith(command) and "1000 iterations of 8 images" in setting
+    assert "on 2000 easy synthetic hands (`data_tools.synth --easy`); 300 others to" in setting
 
 
 def test_the_whole_command(two_sets, tmp_path, monkeypatch, caplog):

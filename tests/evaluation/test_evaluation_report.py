@@ -63,7 +63,7 @@ def test_tables_of_samples_without_labels_have_dashes():
     scores = score_model([evaluated_sample(UNLABELLED, np.ones((21, 3)), has_mask=False)], 0)
     printed = markdown_tables([{"name": "net", "sets": {"set": scores.summarise([0.2])}}])
     assert "| net | set | 0 | 0 | - | - | - |" in printed and "nan" not in printed
-    assert "give no box" not in printed
+    assert "give no box" not in printed and "no prediction" not in printed
     assert not np.isfinite(keypoint_distances(np.ones((1, 21, 3)), UNLABELLED[None])).any()
 
 
@@ -73,6 +73,11 @@ def test_tables_say_how_many_keypoints_were_predicted_and_how_well():
     predicted[10:] = np.nan
     numbers = score_model([evaluated_sample(LINE, predicted)], 0).summarise([0.05, 0.2])
     printed = markdown_tables([{"name": "net", "sets": {"set": numbers}}])
+    columns = "| model | set | keypoints | predicted | PCK@0.05 | PCK@0.2 | AUC |"
+    assert [line for line in printed.splitlines() if line.startswith("| model")][:2] == [
+        columns,
+        f"{columns} EPE |",
+    ]
     assert printed.count("| net | set | 21 | 10 | 0.000 | 0.476 | ") == 2 and "| 10.00 |" in printed
     assert "PCK@0.2 of the groups" in printed and "| net | set | 1.000 | " in printed
 
@@ -85,6 +90,9 @@ def test_the_table_of_masks_has_their_numbers_and_the_missing_ones_are_told():
     assert "| net | set | 2 | 50.0 | 50.0 | 0.0 | 0.390 |" in printed
     assert "net, set: 1 of 2 images have no prediction and count as wrong." in printed
     assert "Keypoints" not in printed
+    unmasked = evaluated_sample(LINE, LINE, b"mask", None, has_mask=False)
+    numbers = score_model([unmasked], 0).summarise([0.2])
+    assert "Masks" not in markdown_tables([{"name": "net", "sets": {"set": numbers}}])
 
 
 def test_images_csv_has_a_line_for_each_image_and_model():
@@ -119,7 +127,6 @@ def test_the_caption_of_a_tile_says_how_wrong_the_prediction_is():
 
 
 def test_the_worst_images_come_first_and_those_that_cannot_be_judged_not_at_all(monkeypatch):
-    monkeypatch.setattr(evaluation_report, "WORST", 3)
     offsets = (10, 30, 0, 20)
     samples = [evaluated_sample(LINE, LINE + (0, offset, 0)) for offset in offsets]
     samples.insert(1, evaluated_sample(UNLABELLED, LINE))
@@ -129,8 +136,11 @@ def test_the_worst_images_come_first_and_those_that_cannot_be_judged_not_at_all(
         loaded.append([each is sample for each in samples].index(True))
         return hand(1)
 
-    tiles = worst_tiles(samples, score_model(samples, 0), 0, load)
-    assert loaded == [2, 4, 0] and len(tiles) == 3
+    for most, expected in ((3, [2, 4, 0]), (9, [2, 4, 0, 3])):
+        monkeypatch.setattr(evaluation_report, "WORST", most)
+        tiles = worst_tiles(samples, score_model(samples, 0), 0, load)
+        assert loaded == expected and len(tiles) == len(expected)
+        loaded.clear()
 
 
 def test_a_tile_of_a_prediction_shows_what_was_predicted_alone():
