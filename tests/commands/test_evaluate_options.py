@@ -161,6 +161,12 @@ def test_a_net_is_loaded_with_the_options_of_the_command(weights, monkeypatch):
     ]
 
 
+def test_the_results_name_the_file_of_another_systems_predictions():
+    spec = prediction_runner.FileModelSpec("system", pathlib.Path("a/system.json"))
+    described = evaluate.describe_model(spec)
+    assert described == {"name": "system", "predictions": "a/system.json"}
+
+
 def test_weights_show_which_net_they_are_of(weights, tmp_path):
     ablations = [random_net(name, tmp_path) for name in ("without_mask", "without_pose")]
     other = tmp_path / "other.caffemodel"  # fits no net: the full net will say what it lacks
