@@ -25,18 +25,22 @@ from data_tools.teachers import AgreedHand
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import LABELS_FOLDER
-from mcc_caffe.core.images import decode_image
+from mcc_caffe.core.images import decode_image, marked_png
+from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.serving import label_export, net_answers
-from mcc_caffe.serving.label_documents import Labels, Point, SavedLabels
+from mcc_caffe.serving.label_documents import Answer, Labels, Point, SavedLabels
 from mcc_caffe.serving.label_export import choose_split
 from mcc_caffe.serving.label_files import (
     ANSWERS,
     COCO,
     KEY_PATTERN,
     ONEHAND10K,
+    STATE,
     LabelFiles,
     image_key,
     key_of_no_image,
+    list_images,
+    make_own_folder,
     shown_name,
 )
 from mcc_caffe.serving.label_messages import Change, OpenImage
@@ -144,12 +148,95 @@ def test_keys_and_shown_names_are_plain(names):
         shown_name(path).encode()
 
 
-def test_different_labels_that_are_set_aside_have_different_keys():
-    labels = labels_of(hand(0))
-    saved = SavedLabels(
-        **{"name": "0.jpg", "digest": "0" * 64, "width": 160, "height": 120, "is_turned": False},
-        **{"revision": 1, "token": "a", "split": "Train", "labels": labels},
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("Holiday 2024/My hand (1).jpg", "My-hand-1"),
+        ("a" * 50 + ".jpg", "a" * 40),
+        ("b" * 39 + " c.jpg", "b" * 39),
+        ("\u624b.jpg", "picture"),
+    ],
+)
+def test_keys_stay_those_of_the_label_files_that_users_have(name, start):
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    assert image_key(pathlib.Path(name)) == f"{start}-{digest[:12]}"
+
+
+def test_images_are_listed_in_the_order_of_their_names_without_results_and_videos(tmp_path):
+    write_images(tmp_path, {name: hand(0) for name in ("c.jpg", "b/2.jpg", "a.jpg", "b/1.jpg")})
+    (tmp_path / "b/clip.mp4").write_bytes(b"clip")
+    (tmp_path / "b/result.png").write_bytes(marked_png(hand(0).image(), PROGRAM))
+    listed = list_images(tmp_path)
+    assert [image.name for image in listed.images] == ["a.jpg", "b/1.jpg", "b/2.jpg", "c.jpg"]
+    assert str(listed.passed_over) == (
+        "1 videos and animated images (b/clip.mp4); 1 results of mcc_caffe.infer (b/result.png)"
     )
+
+
+def test_a_folder_without_images_is_refused_with_what_lies_there_instead(tmp_path):
+    message = "holds no image: give the folder that holds them"
+    with pytest.raises(UserError, match=f"{message}$"):
+        list_images(tmp_path)
+    (tmp_path / "clip.mp4").write_bytes(b"clip")
+    passed_over = r"1 videos and animated images \(clip.mp4\)"
+    with pytest.raises(UserError, match=f"{message}; passed over: {passed_over}$"):
+        list_images(tmp_path)
+
+
+def saved_labels() -> SavedLabels:
+    """Return labels of the first of the images of `folder`."""
+    return SavedLabels(
+        **{"name": "0.jpg", "digest": "0" * 64, "width": 160, "height": 120, "is_turned": False},
+        **{"revision": 1, "token": "a", "split": "Train", "labels": labels_of(hand(0))},
+    )
+
+
+def test_labels_go_to_another_key_with_the_nets_answer_where_there_is_one(folder):
+    files, saved = LabelFiles(folder), saved_labels()
+    answer = Answer(
+        **{"net": "a net", "stamp": (1, 2, 3, 4), "digest": saved.digest, "score": 0.5},
+        **{"width": 160, "height": 120, "is_turned": False, "labels": saved.labels},
+    )
+    first, second, third = (image_key(pathlib.Path(f"{n}.jpg")) for n in range(3))
+    files.write(STATE, first, saved)
+    files.write(ANSWERS, first, answer)
+    files.give_to(first, second)
+    assert files.labelled_keys() == {second}
+    assert files.read(STATE, second, SavedLabels) == saved
+    assert files.read(ANSWERS, second, Answer) == answer
+    shutil.rmtree(folder / LABELS_FOLDER / ANSWERS)  # as README.txt there allows
+    files.give_to(second, third)
+    assert files.read(STATE, third, SavedLabels) == saved
+
+
+def test_other_files_among_those_of_the_labels_are_left_alone(folder):
+    files = LabelFiles(folder)
+    copy = files.root / STATE / f"{image_key(pathlib.Path('0.jpg'))} (copy).json"
+    copy.write_text("{}")
+    assert files.labelled_keys() == set()
+    assert "keep this folder" in (files.root / "README.txt").read_text()
+
+
+def test_a_file_of_labels_that_cannot_be_read_is_named(folder):
+    files, key = LabelFiles(folder), image_key(pathlib.Path("0.jpg"))
+    (files.root / STATE / f"{key}.json").mkdir()
+    message = rf"{key}\.json cannot be read \(Is a directory\): mend or move it"
+    with pytest.raises(UserError, match=message):
+        files.read(STATE, key, SavedLabels)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path, message in (
+        (tmp_path / "file", "file is no folder: move it away, labels are written there"),
+        (tmp_path / "file/state", r"file/state cannot be made \(Not a directory\): make the fol"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make_own_folder(path)
+
+
+def test_different_labels_that_are_set_aside_have_different_keys():
+    saved = saved_labels()
     later = saved.model_copy(update={"token": "b"})
     of_another_image = saved.model_copy(update={"digest": "1" * 64})
     labels_of_keys = [("x-0", saved), ("x-0", later), ("x-0", of_another_image), ("y-0", saved)]
