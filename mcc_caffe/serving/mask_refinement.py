@@ -80,6 +80,6 @@ def _drop_specks(mask: np.ndarray) -> np.ndarray:
             (mask == value).astype(np.uint8), connectivity=4
         )
         is_small = statistics[:, cv2.CC_STAT_AREA] < share * np.count_nonzero(mask)
-        is_small[0] = False  # the other value
+        # The first of the regions is all of the other value, which the line below leaves as it is.
         mask = np.where(is_small[regions], 1 - value, mask).astype(np.uint8)
     return mask

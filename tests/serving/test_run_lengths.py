@@ -22,7 +22,9 @@ def test_runs_are_the_mask(mask):
     runs = encode_runs(mask)
     height, width = mask.shape
     check_runs(runs, width, height)
-    assert np.array_equal(decode_runs(runs, width, height), mask)
+    decoded = decode_runs(runs, width, height)
+    assert decoded.dtype == np.uint8 and np.array_equal(decoded, mask)
+    assert encode_runs(mask * 255) == runs
     segmentation = {"size": [height, width], "counts": encode_runs(mask.T)}
     assert np.array_equal(draw_mask(segmentation, (width, height), ""), mask)
 
