@@ -117,6 +117,7 @@ def test_a_change_of_too_many_bytes_is_refused(is_chunked, client, key):
     "damage",
     [
         lambda change: change["labels"]["points"].pop(),
+        lambda change: change["labels"]["points"].append(change["labels"]["points"][0]),
         lambda change: change["labels"]["points"][0].update(x="left"),
         lambda change: change["labels"]["points"][0].update(x=-0.6),
         lambda change: change["labels"].update(runs=[-1, 160 * 120 + 1]),

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import itertools
 import json
@@ -25,9 +26,9 @@ from data_tools.teachers import AgreedHand
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import LABELS_FOLDER
-from mcc_caffe.core.images import decode_image, marked_png
+from mcc_caffe.core.images import MAX_MEGAPIXELS_VARIABLE, decode_image, marked_png
 from mcc_caffe.inference.reports import PROGRAM
-from mcc_caffe.serving import label_export, net_answers
+from mcc_caffe.serving import label_export, labelling, net_answers
 from mcc_caffe.serving.label_documents import Answer, Labels, Point, SavedLabels
 from mcc_caffe.serving.label_export import choose_split
 from mcc_caffe.serving.label_files import (
@@ -37,6 +38,7 @@ from mcc_caffe.serving.label_files import (
     ONEHAND10K,
     STATE,
     LabelFiles,
+    NotReadyError,
     image_key,
     key_of_no_image,
     list_images,
@@ -135,6 +137,21 @@ def assert_same_sets(folder, expected):
             assert np.allclose(samples[key].keypoints, points, atol=0.006), key
             mask = samples[key].mask()
             assert np.array_equal(mask, decode_runs(labels.runs, *mask.shape[::-1])), key
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_points_lie_between_the_centres_of_the_outermost_pixels(axis):
+    labels, last = labels_of(hand(0)), {"x": 159, "y": 119}[axis]
+    for value in (0, last, -0.01, last + 0.01):
+        point = labels.points[7].model_copy(update={axis: value})
+        changed = labels.model_copy(
+            update={"points": (*labels.points[:7], point, *labels.points[8:])}
+        )
+        if 0 <= value <= last:
+            changed.check_size(160, 120)
+        else:
+            with pytest.raises(UserError, match=r"point 7 is at .*outside of the image of 160 x"):
+                changed.check_size(160, 120)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=80).filter(lambda name: b"\0" not in name)))
@@ -248,11 +265,20 @@ def test_an_annotation_of_coco_by_hand():
     """A mask of 4 x 4 pixels, and one keypoint to its left; runs go down the columns."""
     mask = np.zeros((10, 20), np.uint8)
     mask[2:6, 6:10] = 1
-    annotation = label_export._annotation(7, keypoints_at((3, 4)), mask)
-    assert annotation["bbox"] == [3, 2, 7, 4] and annotation["area"] == 16
-    assert annotation["keypoints"] == [3, 4, 2, *[0] * 60] and annotation["num_keypoints"] == 1
+    annotation = label_export._annotation(7, keypoints_at((3.254, 4)), mask)
+    assert annotation["bbox"] == [3.25, 2, 6.75, 4] and annotation["area"] == 16
+    assert annotation["keypoints"] == [3.25, 4, 2, *[0] * 60] and annotation["num_keypoints"] == 1
     runs = [62, 4, 6, 4, 6, 4, 6, 4, 104]
     assert annotation["segmentation"] == {"size": [10, 20], "counts": runs}
+
+
+def test_images_that_are_done_later_than_they_were_saved_are_in_both_splits(folder, net):
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        for status in ("open", "done"):
+            for name, key in keys.items():
+                save(session, key, labels_of(hand(int(name[0])), status))
+        assert session.overview().splits == {"Train": 2, "Test": 1}
 
 
 @given(st.integers(2, 400))
@@ -266,8 +292,12 @@ def test_both_splits_fill(count):
 
 def test_every_name_can_be_labelled(tmp_path, net):
     samples = {name: hand(i) for i, name in enumerate(ODD_NAMES)}
-    folder = write_images(tmp_path / "photos #1, 50 %", samples)
+    folder = write_images(tmp_path / os.fsdecode(b"photos #1, 50 % \xff"), samples)
+    (folder / os.fsdecode(b".hidden\n\xff.jpg")).write_bytes(b"")
     with open_session(folder, net) as session:
+        overview = session.overview()
+        assert overview.folder.endswith(r"photos #1, 50 % \xff") and overview.model_dump_json()
+        assert overview.passed_over == r"1 hidden files (.hidden\n\udcff.jpg)"
         keys = keys_by_name(session)
         assert len(keys) == len(ODD_NAMES)
         expected = {}
@@ -321,7 +351,13 @@ def test_nothing_is_written_but_in_the_folder_of_labels(folder, net):
     assert files_elsewhere() == before
 
 
-@pytest.mark.parametrize("name", ["", "state", "onehand10k", "onehand10k/Train/mask", "upright"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "state", "answers", "upright", "coco", "coco/images"),
+        *("onehand10k", "onehand10k/Test", "onehand10k/Train/mask"),
+    ],
+)
 def test_links_in_the_place_of_own_folders_are_refused(folder, net, tmp_path, name):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -371,12 +407,15 @@ def test_an_image_that_no_jpeg_can_hold_is_named(folder, net):
     image = np.full((2, 65_501, 3), 90, np.uint8)
     cv2.imwrite(str(folder / "panorama.png"), image)
     cv2.imwrite(str(folder / "strip.png"), image[:, 1:])
+    cv2.imwrite(str(folder / "tower.png"), image.transpose(1, 0, 2))
     with open_session(folder, net) as session:
         assert session.image_jpeg(image_key(pathlib.Path("strip.png")))
         for ask in (session.open_image, session.image_jpeg):
-            with pytest.raises(UserError, match="65501 x 2 pixels, and the page shows"):
-                ask(image_key(pathlib.Path("panorama.png")))
-        assert [state.name for state in session.overview().unreadable] == ["panorama.png"]
+            for name, size in (("panorama.png", "65501 x 2"), ("tower.png", "2 x 65501")):
+                with pytest.raises(UserError, match=f"it has {size} pixels, and the page shows"):
+                    ask(image_key(pathlib.Path(name)))
+        names = [state.name for state in session.overview().unreadable]
+        assert names == ["panorama.png", "tower.png"]
 
 
 def test_a_folder_without_images_is_refused(tmp_path, net):
@@ -454,8 +493,11 @@ def test_another_tabs_labels_are_never_overwritten(folder, net):
         first = change(image, labels_of(hand(1)))
         assert session.save(key, first).revision == 1
         second = change(image, labels_of(hand(2)))
-        with pytest.raises(ConflictError, match="changed in another tab"):
+        message = r"changed in another tab \(revision 1, yours starts from 0\)"
+        with pytest.raises(ConflictError, match=message):
             session.save(key, second)
+        with pytest.raises(ConflictError, match="yours starts from 2"):  # as after a loss of labels
+            session.save(key, second.model_copy(update={"revision": 2}))
         assert session.open_image(key).labels == first.labels
         # The same change again, as when its answer was lost, is no conflict and no new revision.
         assert session.save(key, first).revision == 1
@@ -529,6 +571,49 @@ def test_a_change_that_cannot_be_written_can_be_sent_again(folder, net, fault):
         assert session.overview().splits == {"Train": 1, "Test": 1}
 
 
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EACCES, "make the folder writable"),
+        (errno.EPERM, None),
+        (errno.ENOSYS, None),
+        (errno.EOPNOTSUPP, None),
+    ],
+)
+def test_a_file_is_copied_where_links_are_not_possible_and_elsewhere_the_remedy_is_told(
+    tmp_path, monkeypatch, status, remedy
+):
+    def refuse(*_):
+        raise OSError(status, os.strerror(status))
+
+    (tmp_path / "photo.jpg").write_bytes(b"photo")
+    monkeypatch.setattr(os, "symlink", refuse)
+    link = tmp_path / "link.jpg"
+    if remedy:
+        message = f"link.jpg cannot be made .{os.strerror(status)}.: {remedy}$"
+        with pytest.raises(UserError, match=message):
+            label_export.link_file(tmp_path / "photo.jpg", link)
+    else:
+        label_export.link_file(tmp_path / "photo.jpg", link)
+        assert link.read_bytes() == b"photo" and not link.is_symlink()
+
+
+def test_a_link_that_is_right_stays_and_moves_with_its_folder(tmp_path):
+    source, link = tmp_path / "here/photo.jpg", tmp_path / "here/links/link.jpg"
+    link.parent.mkdir(parents=True)
+    source.write_bytes(b"photo")
+    link.symlink_to("elsewhere")
+    label_export.link_file(source, link)
+    number = link.lstat().st_ino
+    label_export.link_file(source, link)
+    assert link.lstat().st_ino == number and [path.name for path in link.parent.iterdir()] == [
+        "link.jpg"
+    ]
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert (tmp_path / "there/links/link.jpg").read_bytes() == b"photo"
+
+
 def test_a_link_that_cannot_be_made_is_named_with_what_helps(folder, net):
     with open_session(folder, net) as session:
         key = keys_by_name(session)["0.jpg"]
@@ -536,6 +621,7 @@ def test_a_link_that_cannot_be_made_is_named_with_what_helps(folder, net):
         message = f"{link.name} cannot be made .Is a directory.: move it away"
         with folder_in_the_place_of(link), pytest.raises(UserError, match=message):
             save(session, key, labels_of(hand(0)))
+        assert not list(link.parent.iterdir())
         shutil.rmtree(folder / LABELS_FOLDER / "coco")
         message = f"{link.name} cannot be made .No such file.*: start the command again, which"
         with pytest.raises(UserError, match=message):
@@ -560,6 +646,75 @@ def test_a_turned_image_that_changes_after_a_failed_save_is_exported_as_it_is(fo
     with open_session(folder, net):
         (copy,) = (folder / LABELS_FOLDER / "upright").iterdir()
     assert np.array_equal(cv2.imread(str(copy)), hand(9).image())
+
+
+def test_label_files_are_sorted_and_an_image_that_is_taken_out_leaves_no_file(folder, net):
+    (folder / "2.jpg").write_bytes(turned(hand(2).image(), 6))
+    root = folder / LABELS_FOLDER
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        numbers = {keys[f"{n}.jpg"]: n for n in (1, 2, 0)}
+        key = keys["2.jpg"]
+        for other in sorted(keys.values(), reverse=True):
+            save(session, other, labels_of(hand(numbers[other])))
+        lines = (root / "onehand10k/Train/label_joint.txt").read_text().splitlines()
+        assert lines == sorted(lines) and len(lines) == 2
+        assert len([path for path in root.rglob(f"{key}*")]) == 6
+        save(session, key, labels_of(hand(2), "none"))
+        left = {path.parent.name for path in root.rglob(f"{key}*")}
+        assert left == {"state", "answers"}
+
+
+def test_the_users_own_files_stay_in_the_data_sets(folder, net):
+    with open_session(folder, net) as session:
+        keys = save_hands(session)
+        save(session, keys["1.jpg"], labels_of(hand(1)))
+    root = folder / LABELS_FOLDER
+    own = [root / name for name in ("coco/images/notes.txt", "upright/1.png")]
+    for path in own:
+        path.write_text("mine")
+    (folder / "1.jpg").unlink()
+    with open_session(folder, net):
+        assert all(path.read_text() == "mine" for path in own)
+    assert not [path for path in (root / "coco/images").iterdir() if keys["1.jpg"] in path.name]
+
+
+def too_many_pixels(path, monkeypatch):
+    monkeypatch.setenv(MAX_MEGAPIXELS_VARIABLE, "0.01")
+
+
+def replaced_at_the_start(path, monkeypatch):
+    path.write_bytes(turned(hand(9).image(), 6))
+    monkeypatch.setattr(labelling, "follow_moved_images", lambda *_: set())
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (too_many_pixels, "19200 pixels are more than 0.01 million"),
+        (replaced_at_the_start, "the file of turned.png is just being changed"),
+    ],
+)
+def test_a_turned_image_of_which_no_copy_can_be_made_at_the_start_is_named(
+    tmp_path, net, monkeypatch, fault, message
+):
+    folder = write_images(tmp_path / "photos", {"0.jpg": hand(0)})
+    path = folder / "turned.png"
+    path.write_bytes(turned(hand(3).image(), 6))
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        for name, number in (("turned.png", 3), ("0.jpg", 0)):
+            save(session, keys[name], labels_of(hand(number)))
+    shutil.rmtree(folder / LABELS_FOLDER / "upright")
+    with monkeypatch.context() as context:
+        fault(path, context)
+        with open_session(folder, net) as session:
+            (state,) = session.overview().unreadable
+            with pytest.raises(UserError, match=message):
+                session.open_image(keys["turned.png"])
+    assert state.key == keys["turned.png"] and state.fault.startswith(message)
+    assert state.fault.endswith("; the command looks at the image again at its next start")
+    assert_same_sets(folder, {keys["0.jpg"]: labels_of(hand(0))})
 
 
 def test_an_image_stays_done_where_it_cannot_be_taken_out_of_the_data_sets(folder, net):
@@ -668,14 +823,20 @@ def test_what_is_not_complete_is_saved_but_not_done(folder, net):
         for update, note in (
             ({"points": missing}, "all 21 points are missing"),
             ({"runs": (160 * 120,)}, "the mask is empty"),
+            ({"runs": (160 * 120, 0)}, "the mask is empty"),
             ({"points": corner}, "all points lie in the image's left top corner"),
             ({"points": (*two, *missing[2:])}, "all points lie in the image's left top corner"),
             ({"status": "open"}, ""),
             ({"status": "none"}, ""),
+            ({"status": "open", "runs": (160 * 120,)}, ""),
+            ({"status": "none", "points": missing}, ""),
         ):
             labels = complete.model_copy(update=update)
-            saved = save(session, key, labels)
-            assert note in saved.note and saved.status != "done"
+            new = change(session.open_image(key), labels)
+            saved = session.save(key, new)
+            assert saved.note.startswith(note) and bool(saved.note) == bool(note)
+            assert saved.status == update.get("status", "open")
+            assert session.save(key, new) == saved, "its answer may be lost"
             assert session.open_image(key).labels.points == labels.points
             assert_same_sets(folder, {})
         outside = complete.points[0].model_copy(update={"x": 159.5})
@@ -729,6 +890,16 @@ def test_labels_of_a_changed_image_are_kept_and_not_exported(folder, net):
             session.save(keys["2.jpg"], change(image, labels_of(hand(8))))
     (aside,) = (folder / LABELS_FOLDER / "state").glob("moved-*.json")
     assert json.loads(aside.read_text())["labels"]["status"] == "done"
+
+
+def test_an_image_that_one_of_another_size_replaces_leaves_the_data_sets(folder, net):
+    with open_session(folder, net) as session:
+        keys = save_hands(session)
+        for number, size in ((0, (160, 60)), (1, (80, 120))):
+            path = folder / f"{number}.jpg"
+            cv2.imwrite(str(path), cv2.resize(hand(number).image(), size))
+            assert session.open_image(keys[path.name]).revision == 0
+        assert_same_sets(folder, {keys["2.jpg"]: labels_of(hand(2))})
 
 
 @pytest.mark.parametrize("name", ["1.jpg", "back.jpg"])
@@ -804,6 +975,38 @@ def test_a_file_that_keeps_its_size_and_time_shows_its_new_pixels(tmp_path, net)
             assert cv2.imdecode(np.frombuffer(session.image_jpeg(key), np.uint8), 1).min() > 246
         cv2.imwrite(str(path), black)
         os.utime(path, ns=(modified, modified))
+
+
+def test_what_the_net_has_not_looked_at_yet_comes_last_and_can_be_asked_for_again(
+    folder, net, monkeypatch
+):
+    monkeypatch.setattr(NetAnswers, "_run", lambda _: None)
+    monkeypatch.setattr(labelling, "_ANSWER_SECONDS", 0)
+    with open_session(folder, net) as session:
+        keys = keys_by_name(session)
+        session._answers.scores |= {keys["1.jpg"]: 0.9, keys["2.jpg"]: 0.2}
+        assert list(keys_by_name(session)) == ["2.jpg", "1.jpg", "0.jpg"]
+        with pytest.raises(NotReadyError, match=r"the net is still at work on 0\.jpg: try again"):
+            session.open_image(keys["0.jpg"])
+
+
+def test_a_file_that_is_replaced_after_its_answer_is_neither_shown_nor_exported(
+    tmp_path, net, monkeypatch
+):
+    path = tmp_path / "photos/0.png"
+    path.parent.mkdir()
+    path.write_bytes(turned(hand(0).image(), 6))
+    with open_session(path.parent, net) as session:
+        (image,) = session._images.values()
+        new = change(session.open_image(image.key), labels_of(hand(0)))
+        answer = session._wait_for_answer(image)
+        path.write_bytes(turned(hand(1).image(), 6))
+        monkeypatch.setattr(session, "_wait_for_answer", lambda _: answer)
+        message = r"the file of 0\.png is just being changed: try again"
+        for action in (session.image_jpeg, lambda key: session.save(key, new)):
+            with pytest.raises(UserError, match=message):
+                action(image.key)
+    assert_same_sets(path.parent, {})
 
 
 def test_answers_that_are_removed_are_made_again(folder, net):
@@ -1067,7 +1270,7 @@ def test_crops_of_one_photograph_stay_together(crops, net, is_whole_set):
     assert {*itertools.chain(*splits.values())} == {"hands_train", "hands_test"}
 
 
-def test_crops_that_have_a_split_keep_it_and_a_moved_one_its_photograph(crops, net):
+def test_crops_that_have_a_split_keep_it_and_a_moved_one_its_photograph(crops, net, monkeypatch):
     first, second, third = sorted(path.name for path in crops.iterdir())[:3]
     with open_session(crops, net) as session:
         keys = keys_by_name(session)
@@ -1078,15 +1281,19 @@ def test_crops_that_have_a_split_keep_it_and_a_moved_one_its_photograph(crops, n
         content = json.loads(path.read_text())
         assert content.pop("group") == "photograph 0"
         path.write_text(json.dumps({**content, "split": split}))
-    with open_session(crops, net) as session:
+    monkeypatch.chdir(crops)
+    with open_session(pathlib.Path("."), net) as session:
         save_some_labels(session, third)
+    masks = crops / LABELS_FOLDER / "onehand10k/Train/mask"
+    assert keys[second] in {path.stem for path in masks.iterdir()}
+    assert keys[first] not in {path.stem for path in masks.iterdir()}
     assert splits_by_group(crops) == {
         "group photograph 0": ["hands_test", "hands_test", "hands_train"]
     }
     (crops / "sub").mkdir()
     (crops / third).rename(crops / "sub" / third)
-    with open_session(crops, net):
-        pass
+    with open_session(crops, net) as session:
+        save_some_labels(session, f"sub/{third}")
     assert len(splits_by_group(crops)["group photograph 0"]) == 3
 
 
