@@ -25,7 +25,7 @@ from data_tools.taught_set import TaughtSet
 from data_tools.teachers import AgreedHand
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import SampleError, UserError
-from mcc_caffe.core.files import LABELS_FOLDER
+from mcc_caffe.core.files import LABELS_FOLDER, file_sha256
 from mcc_caffe.core.images import MAX_MEGAPIXELS_VARIABLE, decode_image, marked_png
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.serving import label_export, labelling, net_answers
@@ -53,6 +53,7 @@ from mcc_caffe.serving.labelling import (
     UnknownImageError,
     open_session,
 )
+from mcc_caffe.serving.moved_images import follow_moved_images
 from mcc_caffe.serving.net_answers import LabelNet, NetAnswers, first_labels, open_net
 from mcc_caffe.serving.run_lengths import decode_runs, encode_runs
 from tests.support.disks import file_size_limit, replacement_fails
@@ -478,12 +479,19 @@ def test_labels_to_start_with_are_the_nets_answer(folder, net, rendered_hand):
 
 def test_labels_to_start_with_lie_on_the_image():
     """Also where the net has a keypoint beyond the edge."""
-    keypoints = np.full((21, 3), 30.0)
+    keypoints = np.full((21, 3), 30.126)
     keypoints[0, :2], keypoints[1, :2] = (-5, 130), (170, -1)
     image = np.zeros((120, 160, 3), np.uint8)
     labels = first_labels(image, make_pose(image, keypoints, np.zeros((16, 16), np.float32)))
-    assert [(point.x, point.y) for point in labels.points[:2]] == [(0, 119), (159, 0)]
+    xy = [(point.x, point.y) for point in labels.points[:3]]
+    assert xy == [(0, 119), (159, 0), (30.13, 30.13)]
     labels.check_size(160, 120)
+
+
+def test_labels_to_start_with_have_no_mask_where_the_net_has_none():
+    image = np.zeros((120, 160, 3), np.uint8)
+    pose = make_pose(image, np.full((21, 3), 30.0), np.zeros((16, 16), np.float32))
+    assert first_labels(image, dataclasses.replace(pose, masks=())).runs == (160 * 120,)
 
 
 def test_another_tabs_labels_are_never_overwritten(folder, net):
@@ -986,8 +994,82 @@ def test_what_the_net_has_not_looked_at_yet_comes_last_and_can_be_asked_for_agai
         keys = keys_by_name(session)
         session._answers.scores |= {keys["1.jpg"]: 0.9, keys["2.jpg"]: 0.2}
         assert list(keys_by_name(session)) == ["2.jpg", "1.jpg", "0.jpg"]
-        with pytest.raises(NotReadyError, match=r"the net is still at work on 0\.jpg: try again"):
-            session.open_image(keys["0.jpg"])
+        for name in ("0.jpg", "1.jpg", "2.jpg"):
+            with pytest.raises(NotReadyError, match=f"the net is still at work on {name}: try"):
+                session.open_image(keys[name])
+            assert next(iter(session._answers._waiting)) == keys[name]  # it is looked at next
+        session._answers._stamps[keys["0.jpg"]] = (0, 0, 0, 0)  # of an earlier file
+        session.overview()
+        assert next(iter(session._answers._waiting)) == keys["0.jpg"]
+
+
+def test_an_old_answer_is_not_shown_while_the_net_looks_at_another_file(folder, net, monkeypatch):
+    key = image_key(pathlib.Path("0.jpg"))
+    with open_session(folder, net) as session:
+        session.open_image(key)
+    (folder / "0.jpg").write_bytes(hand(9).image_bytes)
+    monkeypatch.setattr(NetAnswers, "_run", lambda _: None)
+    monkeypatch.setattr(labelling, "_ANSWER_SECONDS", 0)
+    with open_session(folder, net) as session, pytest.raises(NotReadyError, match="try again"):
+        session.open_image(key)
+
+
+def test_an_image_that_is_asked_for_while_the_net_works_is_looked_at_next(folder, net, monkeypatch):
+    """The image that the net works on meanwhile stays the one that is finished."""
+    compute, looked_at = NetAnswers._compute, []
+
+    def ask_for_the_last(answers, image, stamp):
+        if not looked_at:
+            last = list(answers._waiting.values())[-1]
+            assert answers.wait_for(last, 0) is None
+        looked_at.append(image.name)
+        return compute(answers, image, stamp)
+
+    monkeypatch.setattr(NetAnswers, "_compute", ask_for_the_last)
+    with open_session(folder, net) as session:
+        deadline = time.monotonic() + 20
+        while any(image.score is None for image in session.overview().images):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        thread = session._answers._thread
+    assert looked_at == ["0.jpg", "2.jpg", "1.jpg"]
+    assert not thread.is_alive()
+
+
+def test_answers_are_those_of_the_net_and_of_the_file_as_it_is(folder, net):
+    key = image_key(pathlib.Path("0.jpg"))
+    answer = folder / LABELS_FOLDER / ANSWERS / f"{key}.json"
+    assert net.name.startswith(file_sha256(shipped_weights("mini"))[:16])
+    for name in (net.name, "another net"):
+        with open_session(folder, net._replace(name=name)) as session:
+            session.open_image(key)
+        assert json.loads(answer.read_text())["net"] == name
+    (folder / "0.jpg").touch()
+    with open_session(folder, net._replace(name="another net")) as session:
+        session.open_image(key)
+    status = (folder / "0.jpg").stat()
+    stamp = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    assert json.loads(answer.read_text())["stamp"] == stamp
+
+
+def test_the_digest_of_a_file_that_cannot_be_read_is_empty_and_its_labels_are_not_of_another(
+    folder,
+):
+    files = LabelFiles(folder)
+    image = list_images(folder).images[0]
+    files.write(STATE, image.key, saved_labels())
+    assert follow_moved_images(files, [image]) == {image.key}
+    image.path.unlink()
+    assert net_answers.read_digest(files, image) == ""
+    assert follow_moved_images(files, [image]) == set()
+
+
+def test_damaged_labels_of_which_the_image_is_gone_are_named_and_stay(folder, caplog):
+    files = LabelFiles(folder)
+    path = files.root / STATE / f"{image_key(pathlib.Path('gone.jpg'))}.json"
+    path.write_text("damaged")
+    assert follow_moved_images(files, list_images(folder).images) == set()
+    assert f"{path.name} is damaged" in caplog.text and path.read_text() == "damaged"
 
 
 def test_a_file_that_is_replaced_after_its_answer_is_neither_shown_nor_exported(
@@ -1166,7 +1248,7 @@ def test_sha256sum_knows_the_images_of_a_data_set(folder, net):
     assert sorted(output.stdout.count(": OK\n") for output in outputs) == [1, 2]
 
 
-def test_labels_of_a_changed_image_are_in_no_set_from_the_start(folder, net, monkeypatch):
+def test_labels_of_a_changed_image_are_in_no_set_from_the_start(folder, net, monkeypatch, caplog):
     """Also where the net has not looked at it when the command ends."""
     with open_session(folder, net) as session:
         keys = save_hands(session)
@@ -1174,6 +1256,7 @@ def test_labels_of_a_changed_image_are_in_no_set_from_the_start(folder, net, mon
     monkeypatch.setattr(NetAnswers, "_run", lambda _: None)
     with open_session(folder, net):
         pass
+    assert "gone or were replaced" not in caplog.text
     assert_same_sets(folder, {keys[f"{n}.jpg"]: labels_of(hand(n)) for n in (1, 2)})
 
 
@@ -1315,7 +1398,9 @@ def test_only_a_taught_set_says_which_crops_belong_together(crops, net):
         assert '"group"' not in coco_file.read_text()
 
 
-def test_a_disk_that_is_full_for_a_moment_makes_no_image_unreadable(folder, net, monkeypatch):
+def test_a_disk_that_is_full_for_a_moment_makes_no_image_unreadable(
+    folder, net, monkeypatch, caplog
+):
     """Neither where the net's answer nor where what follows from it cannot be written."""
     write, compare = LabelFiles.write, LabelSession._compare_with_file
     compared = []
@@ -1335,6 +1420,7 @@ def test_a_disk_that_is_full_for_a_moment_makes_no_image_unreadable(folder, net,
     with open_session(folder, net) as session:
         save_hands(session)
         assert not session.overview().unreadable
+    assert caplog.text.count("it cannot be written (No space left on device)") == 1
     monkeypatch.setattr(LabelFiles, "write", write)
     monkeypatch.setattr(LabelSession, "_compare_with_file", compare_later)
     with open_session(folder, net) as session:
@@ -1346,25 +1432,35 @@ def test_a_disk_that_is_full_for_a_moment_makes_no_image_unreadable(folder, net,
         assert len(compared) == 6 and not session.overview().unreadable
         (folder / "0.jpg").write_bytes(b"no image")
         key = image_key(pathlib.Path("0.jpg"))
+        start = time.monotonic()
         for _ in range(2):
             with pytest.raises(UserError, match="^not a readable image"):
                 session.open_image(key)
+        assert time.monotonic() - start < labelling._ANSWER_SECONDS
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), UserError("no room"), MemoryError()])
 def test_a_fault_that_may_pass_says_when_the_image_is_looked_at_again(
-    folder, net, monkeypatch, error
+    folder, net, monkeypatch, caplog, error
 ):
+    """Whoever opens it has it looked at again at once."""
+
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(net_answers, "first_labels", fail)
+    key = image_key(pathlib.Path("0.jpg"))
     with open_session(folder, net) as session:
-        with pytest.raises(UserError):
-            session.open_image(image_key(pathlib.Path("0.jpg")))
-        fault = session.overview().unreadable[0].fault
+        image = session.open_image(key)
+        shutil.rmtree(folder / LABELS_FOLDER / ANSWERS)
+        with monkeypatch.context() as context:
+            context.setattr(net_answers, "first_labels", fail)
+            with pytest.raises(UserError):
+                session.open_image(key)
+            fault = session.overview().unreadable[0].fault
+        assert session.open_image(key) == image
     reason = str(error) or "MemoryError"
     assert fault == f"{reason}; the command looks at the image again at its next start"
+    assert ("Traceback" in caplog.text) == isinstance(error, MemoryError)
 
 
 def test_a_damaged_file_of_labels_is_named_and_stays(folder, net):
