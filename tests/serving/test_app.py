@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import signal
 import socket
@@ -11,15 +12,22 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
 
+from mcc_caffe import web
 from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.caffe_io.pycaffe import import_caffe
+from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.inference.engines import open_engine
+from mcc_caffe.inference.presence import read_calibration
+from mcc_caffe.paper import CONFIDENCE_THRESHOLD
+from mcc_caffe.serving import app
+from mcc_caffe.serving import model as serving_model
 from mcc_caffe.serving.app import find_address, hosts_for, make_app
 from mcc_caffe.serving.model import WebModel, make_web_model
 from mcc_caffe.serving.site import LABEL_PAGE, LIVE_PAGE, PROGRAMS_PAGE, STATIC, export_site
@@ -48,6 +56,12 @@ def test_every_answer_isolates_the_page(client, path):
     assert answer.headers["cross-origin-embedder-policy"] == "require-corp"
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy and "connect-src 'self' blob:;" in policy
+    for name in ("object-src", "base-uri", "form-action", "frame-ancestors"):
+        assert f"{name} 'none'" in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["permissions-policy"].startswith("camera=(self), microphone=()")
+    assert answer.headers["cache-control"] == "no-cache"
     assert "access-control-allow-origin" not in answer.headers
 
 
@@ -58,8 +72,9 @@ def test_other_sites_are_kept_out(client):
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
     for host in ("localhost", "LocalHost:8000", "127.0.0.1:9"):
         assert client.get("/", headers={"Host": host}).status_code == 200
-    answer = client.post("/hands", headers={"Origin": "http://evil.example"})
-    assert answer.status_code == 403 and "is another site" in answer.json()["detail"]
+    for origin in ("http://evil.example", "http://evil.127.0.0.1:8000"):
+        answer = client.post("/hands", headers={"Origin": origin})
+        assert answer.status_code == 403 and "is another site" in answer.json()["detail"]
     assert client.post("/nowhere", headers={"Origin": "http://127.0.0.1:8000"}).status_code != 403
 
 
@@ -107,6 +122,10 @@ def test_no_file_outside_of_the_pages_is_served(client):
         assert client.get(path).status_code == 404
 
 
+def test_no_page_of_fastapi_whose_scripts_lie_elsewhere_is_served(client):
+    assert [client.get(path).status_code for path in ("/docs", "/redoc")] == [404, 404]
+
+
 @pytest.mark.parametrize("form", ["packed", "caffemodel"])
 def test_the_model_computes_what_caffe_computes(form, model, weights):
     """Random weights are no float16 numbers, so that they stay float32."""
@@ -114,11 +133,25 @@ def test_the_model_computes_what_caffe_computes(form, model, weights):
     made = model if form == "packed" else make_web_model(file)
     session = onnxruntime.InferenceSession(made.onnx, providers=["CPUExecutionProvider"])
     blobs = made.description["blobs"]
+    graph = onnx.load_from_string(made.onnx).graph
+    large = {array.data_type for array in graph.initializer if np.prod(array.dims) > 1000}
+    assert large == {onnx.TensorProto.FLOAT16 if form == "packed" else onnx.TensorProto.FLOAT}
     images = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 3, 96, 96)).astype(np.float32)
     mask, heatmaps = session.run([blobs["mask"], blobs["heatmaps"]], {blobs["input"]: images})
     expected = open_engine(DEPLOY, file, engine="caffe")(images)
     assert np.abs(mask[:, 1] - expected.masks).max() <= 1e-4
     assert np.abs(heatmaps - expected.heatmaps).max() <= 1e-4
+
+
+def test_the_page_is_told_what_is_known_of_the_weights(model, weights):
+    known = describe(shipped_weights("mini"))
+    assert model.description["weights"] == {**known, "file": "mini.npz"}
+    assert model.description["threshold"] == CONFIDENCE_THRESHOLD
+    assert model.description["least_score"] == read_calibration(known).single
+    unknown = make_web_model(weights).description
+    # 128 pixels are what the net itself says.
+    assert (unknown["input_size"], unknown["least_score"]) == (128, None)
+    assert model.description["input_size"] == known["input_size"] == 208
 
 
 def test_the_first_load_is_small(model, client):
@@ -138,7 +171,9 @@ def test_the_first_load_is_small(model, client):
 
 
 def test_a_browser_that_has_the_model_does_not_get_it_again(client):
-    tag = client.get("/model.onnx").headers["etag"]
+    answer = client.get("/model.onnx")
+    tag = answer.headers["etag"]
+    assert tag == f'"{hashlib.sha256(answer.content).hexdigest()}"'
     answer = client.get("/model.onnx", headers={"If-None-Match": tag})
     assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
     other = client.get("/model.onnx", headers={"If-None-Match": '"other"'})
@@ -189,11 +224,23 @@ def test_vendored_files_are_those_that_make_vendor_brought():
     }
 
 
+def save_weights(path, net_name):
+    """Save the weights that Caffe begins a net of `mini` with."""
+    caffe = import_caffe()
+    caffe.Net(str(ROOT / f"prototxt/mini/{net_name}.prototxt"), caffe.TEST).save(str(path))
+
+
+def test_weights_without_pose_stage_are_refused(tmp_path):
+    caffemodel = tmp_path / "no_pose.caffemodel"
+    save_weights(caffemodel, "deploy_without_pose")
+    heatmaps = serving_model.BLOBS["heatmaps"]
+    with pytest.raises(UserError, match=f"does not make {heatmaps}: the page needs a network with"):
+        make_web_model(caffemodel)
+
+
 def test_weights_without_mask_stage_are_refused(tmp_path):
     caffemodel = tmp_path / "no_mask.caffemodel"
-    caffe = import_caffe()
-    net = caffe.Net(str(ROOT / "prototxt/mini/deploy_without_mask.prototxt"), caffe.TEST)
-    net.save(str(caffemodel))
+    save_weights(caffemodel, "deploy_without_mask")
     done = run("mcc_caffe.web", "--weights", caffemodel, "--export", tmp_path / "site")
     assert "the page needs a network with mask and pose stages" in refusal(done)
     assert not (tmp_path / "site").exists()
@@ -245,6 +292,92 @@ def test_the_address_that_is_printed_is_the_one_that_was_bound(host, address):
             assert answer.status == 200
 
 
+@pytest.mark.parametrize(
+    ("address", "host"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")], ids=["IPv4", "IPv6"]
+)
+def test_the_address_of_a_page_is_printed_once_the_server_listens(
+    monkeypatch, capsys, caplog, address, host
+):
+    ports = []
+
+    class Server:
+        def __init__(self, app):
+            pass
+
+        def run(self, sockets):
+            ports.append(sockets[0].getsockname()[1])
+
+    if address == "::1" and not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("this system has no IPv6")
+    monkeypatch.setattr(app, "BoundedServer", Server)
+    with caplog.at_level("INFO"):
+        app.serve(make_app(LABEL_PAGE), address, 0, path="/label/")
+    assert capsys.readouterr().out == f"http://{host}:{ports[0]}/label/\n"
+    assert "Ctrl-C ends it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {"host": "127.0.0.1", "port": 8000}),
+        (["--host", "::1", "--port", "9", "serve"], {"host": "::1", "port": 9}),
+        (["--port", "9", "label", "photos", "--port", "65535"], {"port": 65535}),
+        (["serve", "--port", "0"], {"port": 0, "max_megabytes": 32, "max_requests": 16}),
+    ],
+)
+def test_options_that_are_not_given_have_their_defaults(words, expected):
+    assert expected.items() <= vars(web.parse_arguments(words)).items()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--port", "65536"], "65536 is not between 0 and 65535"),
+        (["--port", "-1"], "-1 is not between 0 and 65535"),
+        (["serve", "--max-megabytes", "0"], "argument --max-megabytes: 0 is not above 0"),
+        (["serve", "--max-requests", "0"], "argument --max-requests: 0 is not above 0"),
+        (["--export", "site", "serve"], "--export writes the live page: it goes without serve"),
+    ],
+)
+def test_options_with_wrong_values_are_named(capsys, words, message):
+    with pytest.raises(SystemExit):
+        web.parse_arguments(words)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["serve"]])
+def test_the_command_serves_other_machines_under_every_name_where_the_host_says_so(
+    monkeypatch, words
+):
+    def ask(application, address, port):
+        assert (address, port) == ("0.0.0.0", 9)
+        client = TestClient(application, base_url="http://any.example")
+        assert client.get("/", headers={"Host": "any.example:9"}).status_code == 200
+
+    monkeypatch.setattr(app, "serve", ask)
+    web.main([*words, "--host", "0.0.0.0", "--port", "9"])
+
+
+def test_the_command_answers_programs_with_the_engine_weights_and_limits_that_are_given(
+    monkeypatch, tmp_path
+):
+    weights = tmp_path / "own.npz"
+    weights.write_bytes(shipped_weights("mini").read_bytes())
+    answers = []
+
+    def ask(application, *_):
+        client = TestClient(application, base_url="http://127.0.0.1")
+        answers.append(client.get("/health").json())
+        answers.append(client.post("/hands", content=b"x" * 3_000_001).json()["detail"])
+
+    monkeypatch.setattr(app, "serve", ask)
+    limits = ("--max-megabytes", "3", "--max-requests", "2")
+    web.main(["serve", "--engine", "onnx", "--weights", str(weights), *limits])
+    health, detail = answers
+    assert health["weights"]["file"] == "own.npz" and health["engine"] == "onnx"
+    assert health["most_requests"] == 2 and "more than 3 million bytes" in detail
+
+
 def test_a_second_ctrl_c_ends_the_server_without_a_traceback():
     command = [*MODULE, "mcc_caffe.web", "--port", 0]
     with running_server(command, stderr=subprocess.PIPE) as (server, url):
@@ -280,6 +413,10 @@ def test_export_writes_no_folder_that_it_runs_in_and_a_link_stays(model, tmp_pat
 def test_export_writes_what_the_page_loads(model, tmp_path):
     done = run("mcc_caffe.web", "--export", tmp_path / "site")
     assert done.returncode == 0, done.stderr
+    files = [path for path in (tmp_path / "site").rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 2**20
+    weights = shipped_weights("mini")
+    assert done.stdout == f"{tmp_path}/site: {size:.1f} MiB, with {weights}\n"
     names = {path.name for path in (tmp_path / "site").iterdir()}
     assert names == {"index.html", "live", "shared", "vendor", "model.onnx", "model.json"}
     assert (tmp_path / "site/model.onnx").read_bytes() == model.onnx

@@ -20,16 +20,18 @@ import pytest
 from fastapi.testclient import TestClient
 from pycocotools import mask as coco_masks
 
+import mcc_caffe
 from mcc_caffe.caffe_io.default_weights import default_weights
 from mcc_caffe.caffe_io.weights import describe
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.images import MAX_MEGAPIXELS_VARIABLE
+from mcc_caffe.core.images import MAX_MEGAPIXELS_VARIABLE, max_megapixels
 from mcc_caffe.inference.formats import FORMATS
 from mcc_caffe.paper import KEYPOINT_COUNT
 from mcc_caffe.predictor import DEFAULT_LOOKS, HandPredictor
 from mcc_caffe.serving.app import make_app
 from mcc_caffe.serving.hands_api import FormatChoice, HandsService, Limits, hands_router
 from mcc_caffe.serving.site import PROGRAMS_PAGE
+from tests.support.commands import ROOT
 from tests.support.hands import drawn_sample, turned_jpeg
 from tests.support.images import encoded
 from tests.support.rendered import render_hand
@@ -79,6 +81,8 @@ def test_a_hand_that_is_not_present_has_no_keypoint(client):
 def test_all_hands_are_none_in_a_grey_image(client):
     answer = client.post("/hands", content=GREY)
     assert answer.status_code == 200 and answer.json()["hands"] == []
+    assert answer.text.endswith("}\n")
+    assert client.post("/hands?format=coco", content=GREY).json() == []
 
 
 def test_a_weights_file_that_is_removed_later_is_missed_by_no_request(tmp_path):
@@ -140,6 +144,11 @@ def png_header(width, height):
         (400, "", b"", {}, "the body is empty"),
         (400, "?hand=one", JPEG, {}, "there is no parameter 'hand': give only hands and format"),
         (400, "?hands=one&%0aformat=csv", JPEG, {}, r"no parameter '\nformat': give only hands"),
+        (400, f"?{'x' * 999}=1", JPEG, {}, f"no parameter '{'x' * 100}': give only"),
+        (
+            *(400, f"?hands={'x' * 999}&hands=all", JPEG, {}),
+            f"hands is given several times, '{'x' * 99}: give one",
+        ),
         (
             *(400, "?hands=one&format=csv&hands=all", JPEG, {}),
             "hands is given several times, 'one' and 'all': give one",
@@ -150,7 +159,15 @@ def png_header(width, height):
         (415, "", b"no image", {}, "not a readable image (8 bytes)"),
         (415, "", ICO.getvalue(), {}, "of an unknown format"),
         (415, "", JPEG, {"Content-Type": "multipart/form-data; boundary=x"}, "multipart/form-data"),
+        (
+            415,
+            "",
+            JPEG,
+            {"Content-Type": "Multipart/Mixed; boundary=x"},
+            "is multipart/mixed: send",
+        ),
         (415, "", b"{}", {"Content-Type": "application/json"}, "the body is application/json"),
+        (415, "", b"a", {"Content-Type": "text/plain"}, "the body is text/plain"),
         (422, "", GREY[:60], {}, "not a readable image (60 bytes)"),
         (422, "?format=xml", JPEG, {}, "format='xml': Input should be 'ours', 'coco'"),
         (422, "?hands=%0aall", JPEG, {}, r"hands='\nall': Input should be 'all' or 'one'"),
@@ -217,6 +234,18 @@ def test_the_bound_of_pixels_holds(client, monkeypatch):
     assert "19200 pixels are more than 0.01 million" in answer.json()["detail"]
 
 
+def test_the_body_of_a_refused_request_is_read_so_that_its_client_gets_to_the_answer(client):
+    sent = []
+
+    def pieces():
+        for number in range(3):
+            sent.append(number)
+            yield b"x" * 1000
+
+    answer = client.post("/hands", content=pieces(), headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 415 and sent == [0, 1, 2]
+
+
 def test_what_curl_calls_a_form_is_an_image_all_the_same(client):
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert client.post("/hands?hands=one", content=JPEG, headers=headers).status_code == 200
@@ -264,6 +293,7 @@ def test_requests_beyond_the_limit_are_refused_and_the_others_answered(service):
     refused = next(answer for answer in answers if answer.status_code == 503)
     assert refused.headers["retry-after"] == "1"
     assert refused.json() == {"detail": "3 requests wait already: try again in a second"}
+    assert health["version"] == mcc_caffe.__version__
     assert health["status"] == "ok" and (health["requests"], health["most_requests"]) == (3, 3)
     assert service.requests == 0
 
@@ -305,9 +335,14 @@ def test_a_request_whose_client_has_gone_is_not_looked_at(service, monkeypatch):
 
 def test_the_description_names_every_status_and_the_binary_body(client):
     description = client.get("/openapi.json").json()
+    assert description["info"]["version"] == mcc_caffe.__version__
     operation = description["paths"]["/hands"]["post"]
     statuses = ["200", "400", "403", "408", "413", "415", "422", "500", "503"]
     assert set(operation["responses"]) >= set(statuses)
+    texts = {status: operation["responses"][status]["description"] for status in statuses}
+    assert texts["408"] == "The image did not arrive within 60 seconds."
+    assert f"more than 0.2 million bytes, or more than {max_megapixels():g} million" in texts["413"]
+    assert texts["503"].startswith("3 requests are there already")
     schema = operation["requestBody"]["content"]["application/octet-stream"]["schema"]
     assert schema["format"] == "binary"
     assert client.get("/", follow_redirects=False).headers["location"] == "/api/"
@@ -317,6 +352,17 @@ def test_a_wrong_bound_of_pixels_is_said_at_the_start(monkeypatch):
     monkeypatch.setenv(MAX_MEGAPIXELS_VARIABLE, "many")
     with pytest.raises(UserError, match="give a number above 0"):
         HandsService(lambda: HandPredictor(WEIGHTS), LIMITS)
+
+
+def test_a_network_without_pose_stage_is_refused_and_no_thread_stays(weights):
+    threads = threading.active_count()
+    deploy = ROOT / "prototxt/mini/deploy_without_pose.prototxt"
+    with pytest.raises(UserError, match="the net has no pose stage"):
+        HandsService(lambda: HandPredictor(weights, prototxt=deploy, engine="caffe"), LIMITS)
+    assert threading.active_count() == threads
+    with HandsService(lambda: HandPredictor(WEIGHTS), LIMITS):
+        assert threading.active_count() == threads + 1
+    assert threading.active_count() == threads
 
 
 def test_a_real_server_answers_and_ends_at_ctrl_c_after_its_last_answer():

@@ -1367,9 +1367,9 @@ def test_crops_that_have_a_split_keep_it_and_a_moved_one_its_photograph(crops, n
     monkeypatch.chdir(crops)
     with open_session(pathlib.Path("."), net) as session:
         save_some_labels(session, third)
-    masks = crops / LABELS_FOLDER / "onehand10k/Train/mask"
-    assert keys[second] in {path.stem for path in masks.iterdir()}
-    assert keys[first] not in {path.stem for path in masks.iterdir()}
+    for name in ("mask", "source"):
+        paths = (crops / LABELS_FOLDER / "onehand10k/Train" / name).iterdir()
+        assert {path.stem for path in paths} & {keys[first], keys[second]} == {keys[second]}
     assert splits_by_group(crops) == {
         "group photograph 0": ["hands_test", "hands_test", "hands_train"]
     }
