@@ -183,7 +183,6 @@ class NetAnswers:
                 if _stamp(image.path) != stamp:  # who asks now must not get the old file's answer
                     self._waiting[image.key] = image
                     continue
-                self._forget(image.key)
                 self._stamps.pop(image.key, None)
                 if is_of_image:  # else whoever asks for it next has it tried again
                     self._stamps[image.key] = stamp

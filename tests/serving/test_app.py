@@ -133,8 +133,10 @@ def test_the_model_computes_what_caffe_computes(form, model, weights):
     made = model if form == "packed" else make_web_model(file)
     session = onnxruntime.InferenceSession(made.onnx, providers=["CPUExecutionProvider"])
     blobs = made.description["blobs"]
-    graph = onnx.load_from_string(made.onnx).graph
-    large = {array.data_type for array in graph.initializer if np.prod(array.dims) > 1000}
+    onnx_model = onnx.load_from_string(made.onnx)
+    onnx.checker.check_model(onnx_model)
+    arrays = onnx_model.graph.initializer
+    large = {array.data_type for array in arrays if np.prod(array.dims) > 1000}
     assert large == {onnx.TensorProto.FLOAT16 if form == "packed" else onnx.TensorProto.FLOAT}
     images = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 3, 96, 96)).astype(np.float32)
     mask, heatmaps = session.run([blobs["mask"], blobs["heatmaps"]], {blobs["input"]: images})

@@ -27,6 +27,7 @@ from mcc_caffe.caffe_io.default_weights import shipped_weights
 from mcc_caffe.core.errors import SampleError, UserError
 from mcc_caffe.core.files import LABELS_FOLDER, file_sha256
 from mcc_caffe.core.images import MAX_MEGAPIXELS_VARIABLE, decode_image, marked_png
+from mcc_caffe.inference.input_files import UnreadableError
 from mcc_caffe.inference.reports import PROGRAM
 from mcc_caffe.serving import label_export, labelling, net_answers
 from mcc_caffe.serving.label_documents import Answer, Labels, Point, SavedLabels
@@ -280,6 +281,8 @@ def test_images_that_are_done_later_than_they_were_saved_are_in_both_splits(fold
             for name, key in keys.items():
                 save(session, key, labels_of(hand(int(name[0])), status))
         assert session.overview().splits == {"Train": 2, "Test": 1}
+        session._export.split_counts = lambda: {"Train": 10, "Test": 1}
+        assert session._choose_split(None) == "Test"
 
 
 @given(st.integers(2, 400))
@@ -900,13 +903,14 @@ def test_labels_of_a_changed_image_are_kept_and_not_exported(folder, net):
     assert json.loads(aside.read_text())["labels"]["status"] == "done"
 
 
-def test_an_image_that_one_of_another_size_replaces_leaves_the_data_sets(folder, net):
+def test_an_image_that_one_of_another_size_replaces_leaves_the_data_sets(folder, net, caplog):
     with open_session(folder, net) as session:
         keys = save_hands(session)
         for number, size in ((0, (160, 60)), (1, (80, 120))):
             path = folder / f"{number}.jpg"
             cv2.imwrite(str(path), cv2.resize(hand(number).image(), size))
             assert session.open_image(keys[path.name]).revision == 0
+            assert f"{path.name} is another image than the one that was labelled" in caplog.text
         assert_same_sets(folder, {keys["2.jpg"]: labels_of(hand(2))})
 
 
@@ -1061,7 +1065,35 @@ def test_the_digest_of_a_file_that_cannot_be_read_is_empty_and_its_labels_are_no
     assert follow_moved_images(files, [image]) == {image.key}
     image.path.unlink()
     assert net_answers.read_digest(files, image) == ""
+    with pytest.raises(UnreadableError, match=r"^cannot be read \(No such file or directory\)"):
+        image.read_bytes()
     assert follow_moved_images(files, [image]) == set()
+
+
+def test_labels_of_an_image_that_is_gone_do_not_replace_those_of_its_copy(folder, caplog):
+    shutil.copyfile(folder / "0.jpg", folder / "1.jpg")
+    files = LabelFiles(folder)
+    first, second = list_images(folder).images[:2]
+    digest = file_sha256(folder / "0.jpg")
+    for image, token in ((first, "a"), (second, "b")):
+        labels = saved_labels().model_copy(update={"digest": digest, "token": token})
+        files.write(STATE, image.key, labels)
+    first.path.unlink()
+    assert follow_moved_images(files, [second]) == set()
+    tokens = [files.read(STATE, image.key, SavedLabels).token for image in (first, second)]
+    assert tokens == ["a", "b"] and "1 labels are of images that are gone" in caplog.text
+
+
+def test_labels_go_to_the_first_of_several_images_that_have_the_content(folder):
+    files = LabelFiles(folder)
+    gone, first, second = list_images(folder).images
+    update = {"digest": file_sha256(gone.path)}
+    files.write(STATE, gone.key, saved_labels().model_copy(update=update))
+    shutil.copyfile(gone.path, second.path)
+    gone.path.rename(first.path)
+    assert follow_moved_images(files, [first, second]) == set()
+    assert files.labelled_keys() == {first.key}
+    assert files.read(STATE, first.key, SavedLabels).name == "1.jpg"
 
 
 def test_damaged_labels_of_which_the_image_is_gone_are_named_and_stay(folder, caplog):
@@ -1193,7 +1225,7 @@ def test_labels_stay_where_another_image_has_taken_the_name(folder, net, caplog)
     assert_same_sets(folder, {**expected, keys["again.jpg"]: labels_of(hand(0))})
 
 
-def test_an_image_that_changes_while_nobody_opens_it_is_unfinished_again(folder, net):
+def test_an_image_that_changes_while_nobody_opens_it_is_unfinished_again(folder, net, caplog):
     with open_session(folder, net) as session:
         keys = save_hands(session)
         (folder / "0.jpg").write_bytes(hand(9).image_bytes)  # of the same size
@@ -1204,7 +1236,12 @@ def test_an_image_that_changes_while_nobody_opens_it_is_unfinished_again(folder,
             time.sleep(0.05)
         status = {image.name: image.status for image in session.overview().images}
         assert status == {"0.jpg": "open", "1.jpg": "done", "2.jpg": "done"}
+        assert "0.jpg has changed since it was labelled: look whether" in caplog.text
         assert_same_sets(folder, {keys[f"{n}.jpg"]: labels_of(hand(n)) for n in (1, 2)})
+    caplog.clear()
+    with open_session(folder, net) as session:
+        assert session.open_image(keys["0.jpg"]).revision == 2
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("kind", [ONEHAND10K, COCO])
