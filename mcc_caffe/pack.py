@@ -168,8 +168,8 @@ def make_metadata(
     net_match = NET_NAME.fullmatch(net)
     if not net_match:
         raise UserError(
-            f"{path} holds the net {net!r}: "
-            "only those of prototxt/ are packed, whose names begin with MCC_"
+            f"{path} holds the net {net!r}: only those of prototxt/ are packed, whose names begin "
+            "with MCC_: `python -m mcc_caffe.export --caffemodel OUT` gives fitting weights one"
         )
     net_name, variant = net_match.groups()
     names = (path.stem, pathlib.Path(os.path.realpath(path)).stem)  # a link may have any name

@@ -430,7 +430,11 @@ def test_a_foreign_net_and_packed_weights_are_not_packed(small, tmp_path):
     model.layer.add(name="conv1_1").blobs.add(data=[1.0]).shape.dim.append(1)
     foreign.write_bytes(model.SerializeToString())
     for path, message in (
-        (foreign, "holds the net 'VGG_ILSVRC_19_layers': only those of prototxt/"),
+        (
+            foreign,
+            "holds the net 'VGG_ILSVRC_19_layers': only those of prototxt/ .*"
+            "`python -m mcc_caffe.export --caffemodel",
+        ),
         (small, "is packed: give a caffemodel"),
         (tmp_path / "none", "was not found"),
     ):
