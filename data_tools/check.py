@@ -5,8 +5,8 @@
 
 The terminal shows the counts, sizes, masks and missing keypoints of every split, and everything
 that is wrong: faults, which teach the net something false or stop its training, and warnings, which
-a person should look at. DIR/report.json holds the same without cuts; DIR/suspects.png shows the
-samples that have a fault or a warning.
+a person should look at. DIR/report.json holds the same without cuts; DIR/suspects.png shows up to
+200 samples that have a fault or a warning, those with a fault first.
 
 Exit codes: 0 there is no fault (there may be warnings), 2 the set cannot be opened, 3 there are
 faults.
