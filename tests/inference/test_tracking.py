@@ -270,6 +270,8 @@ def test_a_missing_hand_may_have_stopped():
     track = Track(1, Sighting(keypoints(0, 0)), 0.0, np.array([2000.0, 0]), is_missing=True)
     assert track.distance(Sighting(keypoints(0, 0)), 0.5) == 0
     assert track.distance(Sighting(keypoints(1000, 0)), 0.5) == pytest.approx(0)
+    track.is_missing = False
+    assert track.distance(Sighting(keypoints(0, 0)), 0.5) == pytest.approx(1000 / SIDE)
 
 
 def test_the_velocity_is_averaged_over_a_tenth_of_a_second():

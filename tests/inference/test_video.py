@@ -1,5 +1,7 @@
 """Videos, as a user runs them: decoded again, frame by frame."""
 
+import csv
+import dataclasses
 import errno
 import functools
 import gc
@@ -27,16 +29,19 @@ from mcc_caffe import infer
 from mcc_caffe.core.drawing import MASK_COLOUR
 from mcc_caffe.core.errors import UserError
 from mcc_caffe.core.hand import NAMES
-from mcc_caffe.hand_tracker import HandTracker
+from mcc_caffe.hand_tracker import HandTracker, TrackedHand
 from mcc_caffe.inference.formats import open_format
 from mcc_caffe.inference.input_files import UnreadableError, find_files
 from mcc_caffe.inference.jobs import Job
 from mcc_caffe.inference.video_reading import VideoFile, open_camera
-from mcc_caffe.inference.video_writing import video_encoder, video_writer
+from mcc_caffe.inference.video_reports import all_hands_line, one_hand_line, video_json
+from mcc_caffe.inference.video_writing import check_clip_size, video_encoder, video_writer
+from mcc_caffe.paper import GREY
 from mcc_caffe.predictor import HandPredictor
-from mcc_caffe.video_results import TrackerOptions, draw_hands, write_video
+from mcc_caffe.video_results import TrackerOptions, draw_hands, show_camera, write_video
 from tests.support.commands import refusal, run, start, wait_for
 from tests.support.images import orientation_tags
+from tests.support.poses import make_pose
 from tests.support.rendered import render_hand
 
 FPS, FRAMES = 12, 9
@@ -143,6 +148,67 @@ def test_a_video_gives_a_video_and_a_json_of_all_frames(name, codec, tmp_path):
         assert (
             far.sum() > 1000 and np.abs(drawn[far].mean(axis=0) - frame[far].mean(axis=0)).max() < 8
         )
+
+
+def pose_of(image, corner, confidence):
+    """A pose whose keypoints lie in a square of 60 pixels; its mask is the image's left half."""
+    offsets = np.random.default_rng(0).uniform(0, 60, (21, 2))
+    mask_cells = np.zeros((16, 16), np.float32)
+    mask_cells[:, :8] = 1
+    points = np.column_stack([offsets + corner, np.full(21, confidence)])
+    return dataclasses.replace(make_pose(image, points, mask_cells), shows_hand=True)
+
+
+def test_a_frames_line_says_what_the_poses_say():
+    """Where one hand is looked for, a pose without a present keypoint has no box."""
+    image = np.zeros((240, 320, 3), np.uint8)
+    pose, absent = (pose_of(image, (40.123, 90), confidence) for confidence in (0.5, 0.1))
+    pose.keypoints[4, 2], pose.present[4] = 0.1, False
+    line = json.loads(one_hand_line(1 / 3, pose, 7))
+    assert line == {
+        "time": 0.333333,
+        "hand_present": True,
+        "id": 7,
+        "score": 0.481,
+        "box": list(pose.box),
+        "keypoints": [
+            None if k == 4 else [round(value, 2) for value in point]
+            for k, point in enumerate(pose.keypoints.tolist())
+        ],
+        "mask_box": list(pose.mask_box()),
+    }
+    assert line["box"] != line["mask_box"]
+    assert json.loads(one_hand_line(1 / 3, pose, None)) == {**line, "id": None}
+    hands_line = json.loads(all_hands_line(1 / 3, [(7, pose), (8, absent)]))
+    hand, other = hands_line["hands"]
+    assert hands_line["time"] == 0.333333 and {**line, **hand} == line
+    assert set(line) - set(hand) == {"time", "hand_present"}
+    nothing = {"hand_present": False, "id": None, "box": None, "mask_box": None}
+    line = json.loads(one_hand_line(0, absent, None))
+    assert line == {"time": 0, **other, **nothing} and other["id"] == 8
+    assert other["box"] == list(absent.box) and other["mask_box"] == list(absent.mask_box())
+
+
+def test_each_frame_of_the_json_has_its_own_line():
+    content = video_json({"video": "clip.mp4"}, ['{"time":0}', "null"]).decode()
+    assert content.splitlines()[1:] == ['{"time":0},', "null", "]}"]
+    report = {"video": "clip.mp4", "names": list(NAMES), "frames": [{"time": 0}, None]}
+    assert json.loads(content) == report
+
+
+def test_hands_are_drawn_with_their_numbers():
+    image = np.full((240, 320, 3), 128, np.uint8)
+    poses = [pose_of(image, (x, 100), 0.5) for x in (30, 200)]
+    hands = [TrackedHand(n, pose, pose.keypoints) for n, pose in enumerate(poses, start=1)]
+    unnumbered = draw_hands(image, [hand._replace(id=None) for hand in hands])
+    assert np.array_equal(unnumbered, poses[1].draw(poses[0].draw(image)))
+    differs = (draw_hands(image, hands) != unnumbered).any(axis=2)
+    for pose in poses:
+        x, y = pose.box[:2]
+        part = np.s_[y - 15 : y + 4, x - 3 : x + 15]
+        assert differs[part].any()
+        differs[part] = False
+    assert not differs.any() and draw_hands(image, []) is image
 
 
 @pytest.mark.parametrize("name", ["ours", "coco"])
@@ -387,6 +453,76 @@ def test_damaged_frames_are_null_and_the_others_are_done(codec, frames, tmp_path
     assert len(report["frames"]) == FRAMES == len(decoded(tmp_path / "out/clip.mp4")[0])
 
 
+def options_of(follow):
+    """Options whose tracker is a function of a frame and its time, and stands for the net."""
+    tracker = types.SimpleNamespace(follow=follow, one_hand=False, smoothing=None)
+    return types.SimpleNamespace(open_tracker=lambda: tracker)
+
+
+def test_a_clip_shows_the_frame_before_a_damaged_one(tmp_path):
+    """At first it is grey. Other formats than ours have no hand there."""
+    source, job = film(tmp_path / "clip.avi", "MJPG", frames=5), tmp_path / "out/clip"
+    damage(source, [0, 3])
+    frames = [frame.pixels for frame in VideoFile(source).frames()]
+    assert [pixels is None for pixels in frames] == [True, False, False, True, False]
+    pose = pose_of(frames[1], (250, 170), 0.1)
+    text = write_video(
+        options_of(lambda pixels, time: [TrackedHand(6, pose, pose.keypoints)]),
+        Job(source, job, is_video=True),
+        progress=False,
+        result_format=open_format("csv"),
+    )
+    assert text.startswith("5 frames, 2 of them damaged (without hands), ")
+    grey = np.full((240, 320, 3), GREY)
+    expected_frames = (grey, frames[1], frames[2], frames[2], frames[4])
+    clip = VideoFile(tmp_path / "out/clip.mp4").frames()
+    for frame, expected in zip(clip, expected_frames, strict=True):
+        assert np.abs(frame.pixels[:, :200].astype(int) - expected[:, :200]).mean() < 4
+    with open(tmp_path / "out/clip.csv") as file:
+        rows = {(row["frame"], row["time"], row["id"]) for row in csv.DictReader(file)}
+    assert rows == {("1", "0.083333", "6"), ("2", "0.166667", "6"), ("4", "0.333333", "6")}
+
+
+def test_where_every_hand_is_looked_for_each_frame_has_a_list_of_them(tmp_path, capsys):
+    """Of whatever length. Without --progress nothing is shown on the way."""
+    source = film(tmp_path / "clip.avi", "MJPG", frames=3)
+    pose = pose_of(hand(), (100, 100), 0.5)
+    options = options_of(
+        lambda pixels, time: [
+            TrackedHand(n, pose, pose.keypoints) for n in range(round(time * FPS))
+        ]
+    )
+    engine = types.SimpleNamespace(name="caffe", precision="float32")
+    options.predictor = types.SimpleNamespace(
+        weights_info={}, engine=engine, levels=None, looks=None
+    )
+    options.method = "tracking"
+    job = Job(source, tmp_path / "out/clip", is_video=True)
+    write_video(options, job, progress=False, drawings=False)
+    report = json.loads((tmp_path / "out/clip.json").read_text())
+    assert [len(frame["hands"]) for frame in report["frames"]] == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_frames_that_a_damaged_file_lacks_are_counted(tmp_path, monkeypatch):
+    """A decoder passes over frames that need the damaged one."""
+    source = encode(tmp_path / "clip.mp4", "mp4", "mpeg4", 9, bf="2")
+    damage(source, [1])
+    texts = []
+    for path in (source, film(tmp_path / "short.mp4", "mp4v", frames=1)):
+        times = types.SimpleNamespace(perf_counter=iter([0.0, 2.0]).__next__)
+        monkeypatch.setattr("mcc_caffe.video_results.time", times)
+        job = Job(path, tmp_path / "out" / path.stem, is_video=True)
+        form = open_format("csv")
+        options = options_of(lambda pixels, time: [])
+        texts.append(write_video(options, job, progress=False, drawings=False, result_format=form))
+    assert texts == [
+        "7 frames of the 9 that the file announces, 1 of them damaged (without hands), "
+        "3.5 a second",
+        "1 frame, 0.5 a second",
+    ]
+
+
 def test_an_h264_clip_whose_first_frame_is_damaged_is_refused_in_one_line(tmp_path):
     """Every other frame needs the first one."""
     source = tmp_path / "clip.mp4"
@@ -470,6 +606,49 @@ def test_a_cover_image_is_not_the_video(tmp_path):
     assert video.size == (320, 240) and len(list(video.frames())) == 5
 
 
+def write_streams(path, *sizes, **metadata):
+    """Write a Matroska file of three black frames for each stream of these sizes."""
+    with av.open(str(path), "w") as container:
+        container.metadata.update(metadata)
+        streams = [container.add_stream("ffv1", rate=25) for _ in sizes]
+        for stream, size in zip(streams, sizes):
+            (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
+        for stream, (width, height) in zip(streams, sizes):
+            black = np.zeros((height, width, 3), np.uint8)
+            for _ in range(3):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(black, format="bgr24")))
+            container.mux(stream.encode(None))
+    return path
+
+
+def test_the_first_of_several_videos_in_a_file_is_read(tmp_path):
+    video = VideoFile(write_streams(tmp_path / "two.mkv", (64, 48), (32, 24)))
+    assert video.size == (64, 48) and len(list(video.frames())) == 3
+
+
+def test_a_title_that_is_not_utf_8_does_no_harm(tmp_path):
+    path = write_streams(tmp_path / "clip.mkv", (64, 48), title="a title")
+    path.write_bytes(path.read_bytes().replace(b"a title", b"\xff\xfetitle"))
+    assert len(list(VideoFile(path).frames())) == 3
+
+
+def test_a_video_of_a_codec_that_nobody_knows_is_not_readable(tmp_path):
+    path = write_streams(tmp_path / "clip.mkv", (64, 48))
+    path.write_bytes(path.read_bytes().replace(b"V_FFV1", b"V_XXX1"))
+    with pytest.raises(UnreadableError, match="clip.mkv: not a readable video .* unknown format"):
+        VideoFile(path)
+
+
+def test_the_pixels_of_a_videos_frame_are_bounded(tmp_path, monkeypatch):
+    path = write_streams(tmp_path / "clip.mkv", (100, 60))
+    monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "0.006")
+    assert VideoFile(path).size == (100, 60)
+    monkeypatch.setenv("MCC_CAFFE_MAX_MEGAPIXELS", "0.005999")
+    message = "frames of 100 x 60 pixels are more than 0.005999 million: make it smaller, or set M"
+    with pytest.raises(UnreadableError, match=message):
+        VideoFile(path)
+
+
 def test_a_trimmed_video_announces_the_frames_that_it_shows(tmp_path):
     """An edit list of an MP4 leaves out frames that the file still holds."""
     source = encode(tmp_path / "clip.mp4", "mp4", "libx264", 30)
@@ -528,7 +707,7 @@ def test_animated_images_are_videos(kind, tmp_path):
     assert [file.is_video for file in find_files([str(tmp_path)]).files] == [True, False]
     video = VideoFile(source)
     frames = list(video.frames())
-    assert video.size == (320, 240) and video.announced == 3
+    assert video.size == (320, 240) and video.announced == video.expected == 3
     assert video.fps == pytest.approx(3 / 0.6)
     assert [round(frame.time, 3) for frame in frames] == [0, 0.1, 0.3]
     for index, frame in enumerate(frames):
@@ -631,7 +810,8 @@ def test_a_turned_video_is_shown_upright(turn, tmp_path):
     video = VideoFile(source)
     upright = show(expected)
     assert video.size == upright.shape[1::-1]
-    assert np.abs(next(iter(video.frames())).pixels.astype(int) - upright).mean() < 2
+    pixels = next(iter(video.frames())).pixels
+    assert np.abs(pixels.astype(int) - upright).mean() < 2 and pixels.flags.c_contiguous
 
 
 def test_a_frame_that_was_read_is_gone_without_the_garbage_collector(tmp_path):
@@ -657,6 +837,18 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path):
     assert VideoFile(path).size == (320, 240)
 
 
+def test_a_file_that_says_that_its_pixels_are_very_wide_is_not_believed(tmp_path):
+    path = tmp_path / "wide.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 16, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(20, 1)
+        image = np.full((48, 16, 3), 90, np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode(None))
+    assert VideoFile(path).size == (8 * 16, 48)
+
+
 def encode(path, muxer, codec, frames, noise=0, rate=25, **options):
     """A hand that moves to the right, `rate` frames a second, in any container; return the path."""
     rng = np.random.default_rng(0)
@@ -676,7 +868,7 @@ def encode(path, muxer, codec, frames, noise=0, rate=25, **options):
 @pytest.mark.parametrize(
     "name, muxer, codec",
     [
-        *(("a.m4v", "mp4", "mpeg4"), ("a.mpg", "mpeg", "mpeg1video"), ("a.wmv", "asf", "wmv2")),
+        *(("a.M4V", "mp4", "mpeg4"), ("a.mpg", "mpeg", "mpeg1video"), ("a.wmv", "asf", "wmv2")),
         *(("a.flv", "flv", "flv"), ("a.3gp", "3gp", "mpeg4"), ("a.ts", "mpegts", "mpeg2video")),
         *(("a:b.mp4", "mp4", "mpeg4"), ("http:b.mov", "mov", "mpeg4"), ("a.avi", "avi", "libx264")),
     ],
@@ -742,7 +934,7 @@ def test_the_empty_frames_of_an_avi_are_not_missing(kept_share, text, first_numb
     with open(source, "wb") as file, av.open(file, "w", format="avi") as container:
         stream = container.add_stream("mjpeg", rate=25)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuvj420p"
-        for number in (0, 1, 5, 6, 9):
+        for number in (0, 2, 5, 6, 9):
             frame = av.VideoFrame.from_ndarray(hand(), format="bgr24")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             container.mux(stream.encode(frame))
@@ -751,7 +943,7 @@ def test_the_empty_frames_of_an_avi_are_not_missing(kept_share, text, first_numb
     struct.pack_into("<I", content, content.index(b"strh") + 36, first_number)  # dwStart
     source.write_bytes(content[: round(kept_share * len(content))])
     times = [frame.time for frame in VideoFile(source).frames()]
-    assert np.allclose(times, np.array([0, 1, 5, 6, 9])[: len(times)] / 25)
+    assert np.allclose(times, np.array([0, 2, 5, 6, 9])[: len(times)] / 25)
     assert written(source, tmp_path / "out").startswith(text)
 
 
@@ -797,17 +989,17 @@ def test_a_damaged_frame_of_an_avi_takes_its_own_time_with_it(tmp_path):
 
 
 def test_a_file_whose_times_begin_again_goes_on(tmp_path):
-    """Two clips of a transport stream, one after the other in one file."""
+    """Three clips of a transport stream, one after the other in one file."""
     source = encode(tmp_path / "clip.ts", "mpegts", "mpeg2video", 6)
-    source.write_bytes(2 * source.read_bytes())
+    source.write_bytes(3 * source.read_bytes())
     times = [frame.time for frame in VideoFile(source).frames()]
-    assert np.allclose(times, np.arange(12) / 25, atol=2e-3)
+    assert np.allclose(times, np.arange(18) / 25, atol=2e-3)
 
 
 def test_frames_of_another_size_keep_their_shape(tmp_path, caplog):
-    """A transport stream of two recordings, of which the second is upright."""
+    """A transport stream of three recordings; the second is upright, the third is low."""
     source, parts = tmp_path / "clip.ts", []
-    for width, height in ((320, 240), (240, 320)):
+    for width, height in ((320, 240), (240, 320), (320, 120)):
         with open(source, "wb") as file, av.open(file, "w", format="mpegts") as container:
             stream = container.add_stream("libx264", rate=25)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -818,10 +1010,11 @@ def test_frames_of_another_size_keep_their_shape(tmp_path, caplog):
         parts.append(source.read_bytes())
     source.write_bytes(b"".join(parts))
     images = [frame.pixels for frame in VideoFile(source).frames()]
-    assert len(images) == 6 and all(image.shape == (240, 320, 3) for image in images)
+    assert len(images) == 9 and all(image.shape == (240, 320, 3) for image in images)
     borders = np.r_[0:70, 250:320]  # the second's 240 x 320 pixels become 180 x 240
-    assert images[0].min() > 240 and images[-1][:, 70:250].min() > 240
-    assert (images[-1][:, borders] == 128).all()
+    assert images[0].min() > 240 and images[5][:, 70:250].min() > 240
+    assert (images[5][:, borders] == 128).all()
+    assert images[8][60:180].min() > 240 and (images[8][np.r_[0:60, 180:240]] == 128).all()
     (warning,) = caplog.messages
     assert "clip.ts: at 0.120 s the size of the frames changes from 320 x 240 to 240 x 3" in warning
 
@@ -877,6 +1070,26 @@ def test_frames_of_odd_sides_and_of_one_pixel_can_be_written(tmp_path):
             add(np.full((size[1], size[0], 3), 200, np.uint8), 0.0)
         (frame,) = VideoFile(tmp_path / "clip.mp4").frames()
         assert np.abs(frame.pixels.astype(int) - 200).max() < 6
+        width, height = (max(side // 2, 1) * 2 for side in size)
+        assert frame.pixels.shape == (height, width, 3)
+
+
+@pytest.mark.parametrize("size", [(16385, 2), (2, 16385)])
+def test_a_clip_has_sides_of_up_to_16384_pixels(size):
+    """The last row or column of an odd side is not written."""
+    check_clip_size(types.SimpleNamespace(path="clip.gif", size=size))
+    larger = tuple(side + (side > 2) for side in size)
+    message = f"clip.gif: frames of {larger[0]} x {larger[1]} pixels are too large"
+    with pytest.raises(UnreadableError, match=message):
+        check_clip_size(types.SimpleNamespace(path="clip.gif", size=larger))
+
+
+@pytest.mark.parametrize("fps", [1e-6, 1e7])
+def test_a_rate_that_no_file_can_say_costs_no_clip(fps, tmp_path):
+    with video_writer(tmp_path / "clip.mp4", fps, (64, 48)) as add:
+        for time in (0.0, 0.5):
+            add(np.full((48, 64, 3), 90, np.uint8), time)
+    assert [frame.time for frame in VideoFile(tmp_path / "clip.mp4").frames()] == [0, 0.5]
 
 
 def test_frames_that_no_clip_can_hold_are_refused_by_the_videos_name(tmp_path):
@@ -891,6 +1104,25 @@ def test_frames_that_no_clip_can_hold_are_refused_by_the_videos_name(tmp_path):
     )
 
 
+def test_where_no_clip_is_written_frames_may_be_larger(tmp_path):
+    """Each is described with the time at which it is shown, also where pauses differ."""
+    source = tmp_path / "wide.gif"
+    images = [PIL.Image.new("RGB", (16390, 2), colour) for colour in ("red", "blue", "red")]
+    images[0].save(source, save_all=True, append_images=images[1:], duration=[100, 300, 100])
+    pose = pose_of(np.zeros((2, 16390, 3), np.uint8), (0, 0), 0.5)
+    text = write_video(
+        options_of(lambda pixels, time: [TrackedHand(1, pose, pose.keypoints)]),
+        Job(source, tmp_path / "out/wide", is_video=True),
+        progress=False,
+        drawings=False,
+        result_format=open_format("csv"),
+    )
+    assert text.startswith("3 frames, ")
+    with open(tmp_path / "out/wide.csv") as file:
+        times = {float(row["time"]) for row in csv.DictReader(file)}
+    assert times == {0, 0.1, 0.4}
+
+
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
 def test_a_lack_of_threads_or_memory_is_not_blamed_on_the_frames(number, tmp_path):
     clip = tmp_path / "clip.mp4"
@@ -900,7 +1132,22 @@ def test_a_lack_of_threads_or_memory_is_not_blamed_on_the_frames(number, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("lines, number", [(480, 6), (720, 1)])
+@pytest.mark.parametrize(
+    "number, message",
+    [
+        (errno.EIO, "clip.mp4 cannot be written"),
+        (errno.ENOSPC, "clip.mp4 cannot be written"),
+        (errno.EINVAL, "clip.mp4: frames of 97 x 96 pixels, 25 a second, cannot be written as a"),
+    ],
+)
+def test_a_fault_of_the_disk_is_not_blamed_on_the_frames(number, message, tmp_path):
+    with pytest.raises(UserError) as error, video_writer(tmp_path / "clip.mp4", 25, (97, 96)):
+        av.error.err_check(-number)
+    assert message in str(error.value) and os.strerror(number) in str(error.value)
+    assert isinstance(error.value, UnreadableError) == (number == errno.EINVAL)
+
+
+@pytest.mark.parametrize("lines, number", [(718, 6), (720, 1)])
 def test_a_clip_says_which_colours_it_has(lines, number, tmp_path):
     """Players take those of large images for others than those of small ones."""
     colour = (40, 160, 200)
@@ -913,7 +1160,7 @@ def test_a_clip_says_which_colours_it_has(lines, number, tmp_path):
     assert np.abs(frame.pixels.astype(int) - colour).max() <= 3
 
 
-@pytest.mark.parametrize("lines, matrix", [(480, Colorspace.ITU601), (720, Colorspace.ITU709)])
+@pytest.mark.parametrize("lines, matrix", [(718, Colorspace.ITU601), (720, Colorspace.ITU709)])
 def test_the_colours_of_a_video_that_does_not_say_them(lines, matrix, tmp_path):
     colour = (40, 160, 200)
     with av.open(str(tmp_path / "clip.mp4"), "w") as container:
@@ -977,3 +1224,46 @@ def test_the_camera_is_shown_until_q_is_pressed(tmp_path, monkeypatch):
     assert len(hands) == 1 and len(shown) == 3
     assert shown[0].shape == first.shape and (shown[0][40:] == drawn[40:]).all()
     assert (shown[0][:40, :100] != drawn[:40, :100]).any()  # frames a second stand there
+
+
+def test_a_camera_keeps_no_old_frame(monkeypatch):
+    settings = []
+
+    def open_capture(number):
+        read, set_property = (lambda: (True, None)), (lambda *words: settings.append(words))
+        return types.SimpleNamespace(number=number, read=read, set=set_property)
+
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: subprocess.CompletedProcess([], 0))
+    monkeypatch.setattr(cv2, "VideoCapture", open_capture)
+    assert open_camera(2).number == 2 and settings == [(cv2.CAP_PROP_BUFFERSIZE, 1)]
+
+
+@pytest.mark.parametrize("end", ["Escape", "the window is closed", "the camera is unplugged"])
+def test_a_camera_is_shown_until(end, monkeypatch):
+    """A function stands for the tracker, and lists for the camera and the window."""
+    keys, visible, received = [-1] * 3, [1.0] * 3, [True] * 3
+    for ending, answers, last in (
+        ("Escape", keys, 27),
+        ("the window is closed", visible, 0.0),
+        ("the camera is unplugged", received, False),
+    ):
+        answers[2:] = [last] if end == ending else answers[2:]
+    shown, times, numbers = [], [], []
+    capture = types.SimpleNamespace(
+        read=lambda: (received.pop(0), np.zeros((48, 64, 3), np.uint8)),
+    )
+    monkeypatch.setattr(
+        "mcc_caffe.inference.video_reading.open_camera",
+        lambda number: numbers.append(number) or capture,
+    )
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: visible.pop(0))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: keys.pop(0))
+    monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(title))
+    options = options_of(lambda frame, time: times.append(time) or [])
+    if end == "the camera is unplugged":
+        with pytest.raises(UserError, match="camera 3 gives no more frames: was it unplugged"):
+            show_camera(options, 3)
+    else:
+        show_camera(options, 3)
+    assert shown == 2 * ["camera 3: q ends"] and numbers == [3] and times[0] < times[1]
