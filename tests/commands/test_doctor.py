@@ -1,11 +1,18 @@
 """The doctor: its rows for this machine, for a broken Caffe and for missing things."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
+import re
+import subprocess
 import sys
+import types
 
+import google.protobuf
 import pytest
+from google.protobuf.internal import api_implementation
 
 from caffe_build.errors import PrefixError
 from mcc_caffe import doctor
@@ -191,6 +198,22 @@ def test_little_room_is_no_failure(monkeypatch):
     assert row.status == "absent" and "XDG_CACHE_HOME" in row.remedy
 
 
+def test_the_room_is_that_of_the_nearest_folder_there_is(tmp_path, monkeypatch):
+    """In units of 10^9 bytes; the cache's own folder may be a disk of its own."""
+    asked = []
+
+    def usage(folder):
+        asked.append(folder)
+        return types.SimpleNamespace(total=9e9, used=6e9, free=3e9)
+
+    monkeypatch.setattr(doctor.shutil, "disk_usage", usage)
+    for folder in (tmp_path, tmp_path / "no/such"):
+        monkeypatch.setattr(doctor, "cache_folder", lambda folder=folder: folder)
+        row = doctor._row("disk", doctor._disk, "")
+        assert (row.status, row.state) == ("ok", f"3.0 GB free for {folder}")
+    assert asked == [tmp_path, tmp_path]
+
+
 def test_a_user_without_a_home_folder_is_no_failure(monkeypatch):
     def refuse():
         raise PrefixError("the user has no home folder: set HOME or XDG_CACHE_HOME")
@@ -255,6 +278,80 @@ def test_an_opencv_without_a_codec_is_named(monkeypatch):
     assert row.status == "failed" and "cannot write and read .jpg" in row.state
 
 
+def test_an_opencv_that_changes_colours_is_named(monkeypatch):
+    import cv2
+
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda *words: decode(*words) // 2)
+    row = doctor._row("OpenCV", doctor._opencv, "")
+    assert row.status == "failed" and "cannot write and read .jpg" in row.state
+    is_png = [False, True]
+    monkeypatch.setattr(cv2, "imdecode", lambda *words: None if is_png.pop(0) else decode(*words))
+    assert "cannot write and read .png" in doctor._row("OpenCV", doctor._opencv, "").state
+
+
+def test_an_lmdb_that_gives_another_value_is_named(monkeypatch):
+    import lmdb
+
+    def open_environment(folder):
+        transaction = contextlib.nullcontext(
+            types.SimpleNamespace(put=lambda key, value: None, get=lambda key: b"other")
+        )
+        return contextlib.nullcontext(types.SimpleNamespace(begin=lambda **_: transaction))
+
+    monkeypatch.setattr(lmdb, "open", open_environment)
+    row = doctor._row("LMDB", doctor._lmdb, "")
+    assert (row.status, row.state) == ("failed", "a value did not come back as it was written")
+
+
+@pytest.mark.parametrize("implementation, ending", [("upb", "upb"), ("python", "python (slow)")])
+def test_protobuf_in_python_is_called_slow(implementation, ending, monkeypatch):
+    monkeypatch.setattr(api_implementation, "Type", lambda: implementation)
+    row = doctor._row("protobuf", doctor._protobuf, "")
+    assert row.state == f"{google.protobuf.__version__}, {ending}"
+
+
+def test_memory_counts_in_gibibytes(monkeypatch):
+    for meminfo, words in (
+        ("MemTotal: 8388608 kB\nMemFree: 1 kB\nMemAvailable: 2097152 kB\n", "8.0, 2.0"),
+        ("MemTotal: 8388608 kB\nMemFree: 1 kB\n", "8.0, nan"),  # Linux before 3.14
+    ):
+        monkeypatch.setattr(doctor.Path, "read_text", lambda path, text=meminfo: text)
+        total, free = words.split(", ")
+        ending = f" cores, {total} GiB of memory, {free} GiB free"
+        assert doctor._machine() == f"{len(os.sched_getaffinity(0))}{ending}"
+
+
+def test_a_caffe_whose_import_hangs_is_a_row(monkeypatch):
+    def hang(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(doctor.subprocess, "run", hang)
+    monkeypatch.setattr(doctor, "importable_folder", lambda: pathlib.Path("/caffe"))
+    row = {row.name: row for row in doctor._make_caffe_rows(doctor._caffe_facts())}
+    assert row["Caffe"].status == "failed"
+    assert row["Caffe"].state == "import caffe did not end within 120 s"
+    assert row["CUDA"].state == "not known without Caffe"
+
+
+def test_a_caffe_of_the_users_has_no_build(monkeypatch):
+    for built, state in (("CPU", "1.0.0, CPU, /caffe"), ("", "1.0.0, /caffe")):
+        assert doctor._caffe_version({**FACTS, "built": built}) == state
+
+
+def test_a_terminal_without_the_marks_shows_the_table(monkeypatch):
+    rows = [doctor.Row("Caffe", "absent", "not installed", "build it")]
+    monkeypatch.setattr(doctor, "examine", lambda: rows)
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
+    assert doctor.main([]) == 0
+    sys.stdout.flush()
+    assert content.getvalue().decode().splitlines() == [
+        "? Caffe          not installed",
+        f"{'':17}-> build it",
+    ]
+
+
 def test_blas_passes_over_numpys_copy():
     line = "7f00-7f01 r-xp 00000000 08:01 1 {}\n".format
     assert (
@@ -263,8 +360,11 @@ def test_blas_passes_over_numpys_copy():
         )
         == ""
     )
-    for path in ("/opt/lib/libmkl_rt.so.2", "/opt/my libs/libblas.so.3"):
+    assert doctor.blas_in_use(line("/usr/lib/python3/dist-packages/x/libopenblas.so.0")) == ""
+    paths = ("/opt/lib/libmkl_rt.so.2", "/opt/my libs/libblas.so.3", "/usr/lib/libatlas.so.3")
+    for path in paths:
         assert doctor.blas_in_use(line(path)) == path
+    assert doctor.blas_in_use("".join(map(line, paths[::-1]))) == ", ".join(paths)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +390,7 @@ def test_caffes_blas_uses_no_kernels_of_2004():
     if "OpenBLAS" not in blas:
         pytest.skip(f"Caffe's BLAS is {blas}")
     assert "Prescott" not in blas
+    assert re.fullmatch(r"OpenBLAS [\d.]+\S*, \d+ threads, kernels for \w+, /.*openblas.*", blas)
 
 
 def test_damaged_or_missing_weights_are_a_row(monkeypatch, tmp_path):

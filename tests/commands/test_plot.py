@@ -3,8 +3,10 @@
 import json
 
 import cv2
+import numpy as np
 import pytest
 
+from mcc_caffe import plot
 from mcc_caffe.plot import draw_curves
 from mcc_caffe.training.run_log import read_log
 from tests.support.commands import refusal, run
@@ -84,6 +86,42 @@ def test_a_run_has_one_colour_in_all_panels_and_a_stage_one_kind_of_line(tmp_pat
         assert list(line.get_xdata()) == [1, 2, 3] and list(line.get_ydata()) == [100, 50, 100 / 3]
     assert [list(line.get_ydata()) for line in stages] == [[0.9] * 3] * 10
     assert [list(line.get_ydata()) for line in mask] == [[3.0] * 3] * 2
+
+
+def test_the_stages_of_a_single_run_differ_by_colour_and_the_run_has_no_name(tmp_path):
+    folder = write_log(tmp_path / "full")
+    figure = draw_curves({folder: read_log(folder)})
+    total, stages, mask = figure.axes
+    *stage_lines, trivial = stages.lines
+    assert [line.get_color() for line in stage_lines] == [f"C{stage}" for stage in range(5)]
+    assert {line.get_linestyle() for line in stage_lines} == {"-"}
+    labels = [text.get_text() for text in stages.get_legend().get_texts()]
+    assert labels == [*(f"loss{stage}" for stage in range(2, 7)), "trivial answer"]
+    assert list(trivial.get_ydata()) == [1, 1] and trivial.get_linestyle() == ":"
+    assert total.get_legend() is None and total.get_yscale() == "log"
+    titles = ["total loss", "heatmap loss / trivial answer's", "mask loss"]
+    assert [axes.get_title() for axes in figure.axes] == titles
+
+
+def test_losses_that_some_lines_lack_leave_a_gap(tmp_path):
+    lines = read_log(write_log(tmp_path / "full"))
+    del lines[1]["losses"]["loss_mask"], lines[1]["ratio_to_trivial"]["loss3"]
+    _, stages, mask = draw_curves({tmp_path: lines}).axes
+    for line, value in ((stages.lines[1], 0.9), (mask.lines[0], 3)):
+        assert list(line.get_xdata()) == [1, 2, 3]
+        assert np.array_equal(line.get_ydata(), [value, np.nan, value], equal_nan=True)
+
+
+def test_the_curves_of_several_runs_lie_in_the_first_unless_a_png_is_named(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(plot, "as_png", lambda *_, **__: b"a figure")
+    folders = [write_log(tmp_path / name) for name in ("a", "b")]
+    named = tmp_path / "new/both.PNG"
+    plot.main([*map(str, folders)])
+    plot.main([*map(str, folders), "--out", str(named)])
+    assert (tmp_path / "a/curves.png").is_file() and not (tmp_path / "b/curves.png").exists()
+    assert capsys.readouterr().out == f"{tmp_path}/a/curves.png\n{named}\n" and named.is_file()
 
 
 def test_the_mask_of_the_second_run_has_its_colour_where_the_first_has_none(tmp_path):
