@@ -9,8 +9,10 @@ from mcc_caffe.core.errors import UserError
 from mcc_caffe.evaluation.scene_runner import count_passes
 from mcc_caffe.hand_tracker import HandTracker
 from mcc_caffe.inference import tracking
+from mcc_caffe.inference.looks import longer_side
 from mcc_caffe.inference.presence import UNCALIBRATED, Calibration
 from mcc_caffe.inference.scenes import SCORE_THRESHOLD
+from mcc_caffe.inference.smoothing import FilterParameters, KeypointFilter
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT
 from tests.support.rendered import render_hand, two_hands_side_by_side
@@ -95,10 +97,14 @@ def test_hands_keep_their_ids_at_less_than_half_a_pass_each(clip, predictor, mon
 def test_keypoints_are_smoothed_and_the_raw_ones_stay(clip, predictor):
     frames, _ = clip
     smooth, rough = HandTracker(predictor), HandTracker(predictor, smooth=False)
-    was_present = {}
+    was_present, filters = {}, {}
     for n, frame in enumerate(frames):
         for hand, other in zip(smooth.follow(frame, n / FPS), rough.follow(frame, n / FPS)):
             assert (hand.raw_keypoints == other.pose.keypoints).all()
+            raw, side = hand.raw_keypoints[:, :2], longer_side(hand.raw_keypoints)
+            own_filter = filters.setdefault(hand.id, KeypointFilter(FilterParameters()))
+            expected = own_filter.smooth(raw, hand.pose.present, time=n / FPS, side=side)
+            assert hand.pose.keypoints[:, :2] == pytest.approx(expected)
             differs = (hand.pose.keypoints[:, :2] != other.pose.keypoints[:, :2]).any(axis=1)
             # A keypoint that was not present in the frame before has nothing to be smoothed with.
             before = was_present.get(hand.id, np.zeros(21, bool))
@@ -114,12 +120,15 @@ def test_one_hand_is_followed_and_without_one_the_single_pass_counts(clip, predi
     tracker = HandTracker(predictor, one_hand=True)
     for time in (0, 0.04):
         (hand,) = tracker.follow(image, time)
-        assert hand.id == 1
+        assert hand.id == 1 and hand.pose.method == "tracking"
     grey = GREY[:190, :240]
     (nothing,) = tracker.follow(grey, 0.08)
     assert nothing.id is None and not nothing.pose.present.any()
     assert np.array_equal(nothing.pose.keypoints, predictor.predict(grey).keypoints)
-    assert tracker.follow(image, 0.12)[0].id == 1
+    (hand,) = tracker.follow(image, 0.12)
+    assert hand.id == 1
+    # It is smoothed with what was there before.
+    assert (hand.pose.keypoints != hand.raw_keypoints).any()
     for n in range(4):
         tracker.follow(grey, 0.5 * n + 0.16)
     assert tracker.follow(image, 9)[0].id == 2
