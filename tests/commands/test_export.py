@@ -11,7 +11,7 @@ from google.protobuf import text_format
 
 from mcc_caffe import __version__, export
 from mcc_caffe.caffe_io.default_weights import default_weights, shipped_weights
-from mcc_caffe.caffe_io.onnx_model import parameter_shapes, to_onnx
+from mcc_caffe.caffe_io.onnx_model import make_onnx_model, parameter_shapes, to_onnx
 from mcc_caffe.caffe_io.precision import FLOAT32
 from mcc_caffe.caffe_io.protobuf import messages
 from mcc_caffe.caffe_io.pycaffe import import_caffe
@@ -224,6 +224,38 @@ def test_a_net_must_begin_with_its_input():
         UserError, match="layer d is of type Data: a net whose first layer is an Input"
     ):
         to_onnx(net, {})
+
+
+@pytest.mark.parametrize(
+    "layer, blob, value, least, most",
+    [
+        ("conv1_1", 0, 0, 1e-3, 1e3),  # no answer to what the images show
+        ("Mconv7_stage6", 1, 1, 0.5, 2),  # the mask agrees
+        ("conv6_2_CPM", 1, np.nan, np.nan, np.nan),
+    ],
+)
+def test_a_net_that_differs_in_a_layer_is_noticed(layer, blob, value, least, most, monkeypatch):
+    shape = export.InputShape(2, 64, 72)
+    monkeypatch.setattr(export, "COMPARED_SHAPES", [shape])
+    prototxt, weights = ROOT / "prototxt/mini/deploy.prototxt", default_weights("mini")
+    net = CaffeEngine(prototxt, weights, precision=FLOAT32).net
+    model, _ = make_onnx_model(prototxt, weights)
+    assert export.compare_with_caffe(model, net)[shape] <= export.TOLERANCE
+    net.params[layer][blob].data[...] = value
+    difference = export.compare_with_caffe(model, net)[shape]
+    assert least < difference < most or np.isnan(difference) and np.isnan(least)
+
+
+def test_both_files_are_written_and_neither_takes_the_place_of_its_input(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "compare_with_caffe", lambda model, net: {})
+    onnx_file, caffemodel = tmp_path / "hand.onnx", tmp_path / "hand.caffemodel"
+    options = ["--onnx", str(onnx_file), "--caffemodel", str(caffemodel), "--without", "pose"]
+    export.main(options)
+    before = files_of(tmp_path)
+    assert {path.name for path in before} == {"hand.onnx", "hand.caffemodel", "hand.prototxt"}
+    with pytest.raises(UserError, match="hand.caffemodel is an input of this command"):
+        export.main(["--caffemodel", str(caffemodel), "--weights", str(caffemodel)])
+    assert files_of(tmp_path) == before
 
 
 def test_nothing_is_written_where_it_differs(tmp_path, monkeypatch):

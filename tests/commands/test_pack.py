@@ -23,8 +23,8 @@ from mcc_caffe.caffe_io.weights import (
     write_caffemodel,
 )
 from mcc_caffe.core.errors import UserError
-from mcc_caffe.core.hand_boxes import BOX_LAYERS
-from mcc_caffe.paper import MASK_BLOB, POSE_STAGES, stage_blob
+from mcc_caffe.core.hand_boxes import BOX_FEATURES_BLOB, BOX_LAYERS
+from mcc_caffe.paper import MASK_BLOB, POSE_STAGES, VARIANTS, stage_blob
 from mcc_caffe.predictor import HandPredictor
 from tests.support.commands import ROOT, main_refusal, refusal, run, run_code
 from tests.support.weights import mini_net
@@ -125,7 +125,9 @@ def test_the_mean_of_equal_weights_is_exact(snapshot, small, tmp_path):
     exact, out = tmp_path / "exact.caffemodel", tmp_path / "mean.npz"
     net_name = read_caffemodel(snapshot)[1]
     write_caffemodel(exact, net_name, packed_weights.read(small).layers)
-    pack.main([str(exact), str(out), "--mean-with", str(small), "--share", "0.3"])
+    options = ("--mean-with", str(small), "--share", "0.3", "--data", "hands of mine")
+    pack.main([str(exact), str(out), *options])
+    assert describe(out)["data"] == "hands of mine"
     for name, blobs in packed_weights.read(out).layers.items():
         for blob, same in zip(blobs, packed_weights.read(small).layers[name], strict=True):
             assert np.array_equal(blob, same)
@@ -296,12 +298,47 @@ def test_an_ablation_gets_the_box_head_and_no_other_layer(tmp_path):
     assert HandPredictor(out, prototxt=deploy_net).boxes_engine is not None
 
 
-def test_a_trunk_with_another_number_of_blobs_is_another(tmp_path):
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("conv1_2", lambda blobs: blobs[:1]),
+        ("conv1_2", lambda blobs: []),
+        (BOX_FEATURES_BLOB, lambda blobs: [blobs[0] + 1, blobs[1]]),
+    ],
+)
+def test_a_trunk_that_differs_in_a_layer_is_another(name, change):
+    """The layer from which the box head reads is its last."""
     shipped = shipped_weights("mini")
     layers = packed_weights.read(shipped).layers
-    layers["conv1_2"] = layers["conv1_2"][:1]
-    with pytest.raises(UserError, match=r"the trunk of .*mini.npz is another \(layer conv1_2\)"):
+    layers[name] = change(layers[name])
+    if not layers[name]:
+        del layers[name]
+    with pytest.raises(UserError, match=rf"the trunk of .*mini.npz is another \(layer {name}\)"):
         pack.box_head_for(layers, shipped)
+
+
+def test_a_trunk_is_the_same_where_float16_makes_it_so():
+    shipped = shipped_weights("mini")
+    stored = packed_weights.read(shipped).layers
+    layers = {name: [blob * (1 + 2**-14) for blob in blobs] for name, blobs in stored.items()}
+    assert list(pack.box_head_for(layers, shipped)) == list(BOX_LAYERS)
+
+
+@pytest.mark.parametrize(
+    "name, iterations", [("mcc_iter_12", 12), ("mcc_iter_12_best", None), ("own", None)]
+)
+def test_what_no_run_says_of_a_snapshot_is_that_of_its_name_and_variant(name, iterations, tmp_path):
+    path = tmp_path / f"{name}.caffemodel"
+    path.touch()
+    os.utime(path, (0, 365.5 * 86400))
+    assert pack.make_metadata(path, "MCC_paper_without_mask_train") == {
+        "variant": "paper",
+        "net": "MCC_paper_without_mask",
+        "iterations": iterations,
+        "data": None,
+        "date": "1971-01-01",
+        "input_size": VARIANTS["paper"].input_size,
+    }
 
 
 def test_packed_weights_replace_packed_weights_alone(snapshot, small, tmp_path):
@@ -334,6 +371,8 @@ def test_a_box_head_of_another_trunk_is_refused(snapshot, small, tmp_path):
     before = small.read_bytes()
     with pytest.raises(UserError, match="is an input of this command"):
         pack.main([str(snapshot), str(small), "--boxes", str(small)])
+    with pytest.raises(UserError, match="is an input of this command"):
+        pack.main([str(snapshot), str(small), "--mean-with", str(small)])
     assert small.read_bytes() == before
 
 
