@@ -134,6 +134,18 @@ def test_one_hand_is_followed_and_without_one_the_single_pass_counts(clip, predi
     assert tracker.follow(image, 9)[0].id == 2
 
 
+def test_a_followed_hand_is_present_however_low_its_score_is(clip, monkeypatch):
+    """What is surely no hand needs the score of a look to be one."""
+    predictor, image = HandPredictor(looks=1), clip[0][0][:190, :240]
+    predictor.calibration = Calibration(0.99, 0.99, 0.99, 0.99, 0)
+    (followed,) = HandTracker(predictor, one_hand=True).follow(image, 0)
+    monkeypatch.setattr("mcc_caffe.hand_tracker.is_sure", lambda _: False)
+    (unsure,) = HandTracker(predictor, one_hand=True).follow(image, 0)
+    assert np.array_equal(followed.raw_keypoints, unsure.raw_keypoints)
+    assert (followed.id, followed.pose.hand_present) == (1, True)
+    assert (unsure.id, unsure.pose.hand_present) == (None, False)
+
+
 def test_of_two_hands_side_by_side_one_is_followed(predictor):
     """A pass over all of the frame sees fingers of both in one answer."""
     image, width = two_hands_side_by_side()

@@ -37,6 +37,11 @@ def test_this_machine():
     answer = run("mcc_caffe.doctor", "--json")
     assert answer.returncode == 0 and json.loads(answer.stdout)["works"], answer.stdout
     row = rows(answer)
+    assert list(row) == [
+        *("Python", "Caffe", "Python layer", "layer types", "BLAS", "oneDNN", "bfloat16", "CUDA"),
+        *("NCCL", "ONNX Runtime", "engine", "GPUs", "LMDB", "OpenCV", "Pillow", "tqdm", "PyAV"),
+        *("protobuf", "h5py", "matplotlib", "prototxts", "weights", "disk", "cores, memory"),
+    ]
     assert row["Caffe"]["state"].startswith("1.0.0, ") and not row["Caffe"]["remedy"]
     assert row["layer types"]["status"] == row["LMDB"]["status"] == row["OpenCV"]["status"] == "ok"
     assert row["weights"]["state"] == "of mini, packed"
@@ -148,6 +153,26 @@ def test_gpus_are_optional(monkeypatch):
     assert [row[name].status for name in ("CUDA", "NCCL", "GPUs")] == ["ok"] * 3 and "0, 1" in row[
         "GPUs"
     ].state
+
+
+@pytest.mark.parametrize("name, row", [("onednn", "oneDNN"), ("cuda", "CUDA"), ("nccl", "NCCL")])
+def test_what_makes_caffe_faster_has_a_row_each(name, row):
+    facts = {**FACTS, "onednn": False, name: True}
+    rows = {row.name: row for row in doctor._make_optional_caffe_rows(facts)}
+    for other in ("oneDNN", "CUDA", "NCCL"):
+        assert rows[other].status == ("ok" if other == row else "absent")
+
+
+def test_a_broken_onnx_runtime_runs_no_net_without_caffe(monkeypatch):
+    def fail():
+        raise ImportError("libonnxruntime.so is damaged")
+
+    monkeypatch.setattr(doctor, "_onnx_runtime", fail)
+    for caffe in (None, "Caffe is damaged"):
+        runtime, engine = doctor._make_engine_rows(caffe)
+        assert runtime.state == "ImportError: libonnxruntime.so is damaged"
+        assert (runtime.status, engine.status) == ("failed", "failed")
+    assert doctor._make_engine_rows(FACTS)[1].status == "ok"
 
 
 @pytest.mark.parametrize("onednn", [True, False])
