@@ -31,10 +31,16 @@ def require_file(path: str | Path, kind: str) -> Path:
         kind: What the error calls it, such as "solver".
 
     Raises:
-        UserError: There is no such file.
+        UserError: There is no such file, or nothing can be said of it, as in a closed folder.
     """
     path = Path(path)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        raise UserError(
+            f"the {kind} {path} cannot be read ({error.strerror}): give the path of a file"
+        ) from None
+    if not is_file:
         reason = "is a folder" if path.is_dir() else "was not found"
         raise UserError(f"the {kind} {path} {reason}: give the path of a file")
     return path
@@ -173,6 +179,9 @@ def replaced_together(
     Their contents are on the disk before the block begins, so that no lack of room can stop them at
     its end. Only where there are no hard links does the end need room, for copies of the old files.
     Where the block or its end fails, all stay as they were.
+
+    Raises:
+        UserError: One cannot be written or removed.
     """
     changes: dict[Path, Path | None] = {}
     with contextlib.ExitStack() as partials:

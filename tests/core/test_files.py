@@ -17,6 +17,7 @@ from mcc_caffe.core.files import (
     atomic_write,
     file_sha256,
     replaced_together,
+    require_file,
     write_atomically,
     write_together,
 )
@@ -32,6 +33,11 @@ def test_the_digest_of_a_large_file_takes_little_memory(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert digest == hashlib.sha256(b"start".ljust(2**25, b"\0")).hexdigest() and peak < 2**23
+
+
+def test_a_file_that_no_disk_can_hold_is_not_there():
+    with pytest.raises(UserError, match="the weights file x+ .*: give the path of a file"):
+        require_file("x" * 300, "weights file")
 
 
 def test_an_atomic_write_replaces_the_old_file(tmp_path):
