@@ -186,7 +186,7 @@ lint: setup  ## check the code: ruff, mypy, import-linter
 	@.venv/bin/lint-imports
 
 # Two files of tests at a time: most of them start commands that use a single core.
-test: caffe  ## all tests
+test: caffe  ## all tests but those that install the package anew
 	@$(call split,ARGS); $(RUN) pytest -q -n 2 --dist loadfile tests "$${ARGS_WORDS[@]}"
 
 fuzz: caffe  ## N mutated files (default 1000) for each reader, which must read or refuse them

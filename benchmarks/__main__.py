@@ -7,7 +7,8 @@
 
 The images are synthetic hands. PyTorch and Albumentations come into environments of their own in
 ~/.cache/mcc-caffe/peers at the first run (pip); what cannot be installed is a row that says so. It
-writes bench.md, bench.json and bench.png. `paper` at batch 13 takes some 10 GB of memory.
+writes bench.md, bench.json and bench.png, and beside them the files of the benchmarks that it
+starts for `data` and `files`. `paper` at batch 13 takes some 10 GB of memory.
 """
 
 import argparse

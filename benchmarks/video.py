@@ -1,15 +1,16 @@
 """What following hands in a video costs, and what smoothing does: `python -m benchmarks.video`.
 
-Rendered clips of one hand that stands still, one that moves, two that cross, and none go through
-`HandTracker`, and beside it through a search of every frame and a single pass of every frame, frame
-by frame in turn. It prints two tables and writes them to --out with a JSON of the same:
+Rendered clips of one hand that stands still, one that moves, one that moves and bends, two that
+cross, and none go through `HandTracker`, and beside it through a search of every frame and a single
+pass of every frame, frame by frame in turn. It prints two tables and writes them to --out with a
+JSON of the same:
 
 - the cost of a frame in single passes of the net and in ms, the share of frames in which each hand
   is seen, and the ids that it gets (one, where none is lost or swapped);
 - jitter of the still hand and lag of the moving ones, before and after smoothing.
 
---photographs FOLDER adds clips of photographs: a window that stands still over each, with a
-camera's noise, and one that moves.
+--photographs FOLDER adds clips of up to eight photographs of the folder: a window that stands still
+over each, with a camera's noise, and one that moves.
 """
 
 import argparse

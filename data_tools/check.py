@@ -6,7 +6,8 @@
 The terminal shows the counts, sizes, masks and missing keypoints of every split, and everything
 that is wrong: faults, which teach the net something false or stop its training, and warnings, which
 a person should look at. DIR/report.json holds the same without cuts; DIR/suspects.png shows up to
-200 samples that have a fault or a warning, those with a fault first.
+200 samples that have a fault or a warning, those with a fault first. Where one page is not enough,
+the pages are DIR/suspects-1.png and so on.
 
 Exit codes: 0 there is no fault (there may be warnings), 2 the set cannot be opened, 3 there are
 faults.

@@ -122,10 +122,15 @@ def _add_run_arguments(group: argparse._ArgumentGroup) -> None:
     add(
         "--solver",
         type=Path,
-        help="solver prototxt; give the --variant of its net, too "
-        "(default: solver/VARIANT/solver.prototxt)",
+        help="solver prototxt; give the --variant of its net, too (default: "
+        "solver/VARIANT/solver.prototxt, with --without mask solver_without_mask.prototxt there)",
     )
-    add("--out", type=Path, help="folder of the run (default: runs/VARIANT)")
+    add(
+        "--out",
+        type=Path,
+        help="folder of the run (default: runs/VARIANT, with --without mask "
+        "runs/VARIANT_without_mask)",
+    )
     add("--interval", type=positive_int, default=20, help="iterations in a log line (default: 20)")
     add(
         "--snapshot",

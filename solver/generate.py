@@ -1,4 +1,4 @@
-"""Writes the solver of every training net (`make prototxt`): `python -m solver.generate`."""
+"""Writes the solvers of every variant (`make prototxt`): `python -m solver.generate`."""
 
 import json
 import pathlib
