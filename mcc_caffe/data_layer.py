@@ -28,7 +28,13 @@ class HandDataLayer(caffe.Layer):
     """Fills its tops with the next batch: data, mask_label and heatmaps, or data and heatmaps."""
 
     def setup(self, bottom: Any, top: Any) -> None:
-        """Read `param_str`, then take the loader that `lend_loader` kept for it, or start one."""
+        """Read `param_str`, then take the loader that `lend_loader` kept for it, or start one.
+
+        Raises:
+            LoaderError: The layer has other bottoms or tops, `param_str` is wrong, or a loader is
+                kept for other settings.
+            UserError: The source is missing, empty or damaged.
+        """
         if len(top) not in _TOPS_BY_COUNT or len(bottom):
             raise LoaderError(
                 f"HandDataLayer has {len(bottom)} bottoms and {len(top)} tops; "

@@ -219,7 +219,7 @@ def _first_line(caffemodel: pathlib.Path) -> bytes:
 def export_caffemodel(path: pathlib.Path, prototxt: pathlib.Path, weights: pathlib.Path) -> None:
     """Write the network for Caffe: float32 weights, and the deploy net beside them.
 
-    The net's input has the size at which the weights find most.
+    The net's input has the size that the weights or their run name, or else the deploy net's.
 
     Args:
         path: The caffemodel to write; `net_path` is where the net is written.

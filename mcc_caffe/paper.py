@@ -114,8 +114,9 @@ class Variant:
         background_bias: The start value of the background map's bias in every pose stage.
         schedule: The settings of the solver.
 
-    A training reads `background_bias` here when it starts. The other fields reach it through the
-    prototxts, which have to be written again after a change: `make prototxt`.
+    A training reads `background_bias` here when it starts, and `schedule.snapshot` where its solver
+    has none. The other fields reach it through the prototxts, which have to be written again after
+    a change: `make prototxt`.
     """
 
     name: str

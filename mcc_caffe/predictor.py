@@ -119,6 +119,7 @@ class HandPredictor:
                 the crop also mirrored (`inference.looks.look_several_times`). None: 4 looks,
                 then a search if they show no hand (`predict_all`); with `levels`, no looks.
             threshold: The confidence above which a keypoint is present (section 3.3), about 0 to 1.
+                One below 0 asks for every keypoint of every image.
             seed: The seed of the pyramid's random crops, the same for every image.
             batch: The number of levels that go through the net at a time; fewer take less memory
                 (the paper variant on Caffe takes about 290 MiB a level).
@@ -129,8 +130,9 @@ class HandPredictor:
 
         Raises:
             UserError: A file is missing or does not fit; there is no such variant, or no weights
-                come with it; `levels`, `looks`, `threshold`, `seed`, `batch` or `gpu` is none of
-                these values; or both `levels` and `looks` are given.
+                come with it; `levels`, `looks`, `threshold`, `seed`, `batch`, `gpu`, `engine` or
+                `precision` is none of these values; both `levels` and `looks` are given; or the
+                engine is not installed, or has no such GPU or precision.
         """
         self.levels, self.looks, self.threshold = levels, looks, threshold
         self.seed, self.batch = seed, batch
@@ -252,7 +254,11 @@ class HandPredictor:
             return self._predict_looks(image, looks)
 
     def open_search(self) -> None:
-        """Open now what the first search would open, such as before the weights file may change."""
+        """Open now what the first search would open, such as before the weights file may change.
+
+        Raises:
+            UserError: The weights file is no longer the one that the predictor was made of.
+        """
         with self.lock:
             _ = self.boxes_engine
 
@@ -345,11 +351,15 @@ class HandPredictor:
             network: What `open_network` returned; it times the search, too.
             score_threshold: As `predict_all` takes it.
             max_hands: The most hands to return; None for no limit.
-            known: Boxes (4,) of hands that are known already; there is no look at what shows only
-                them.
+            known: Boxes (4,) of left, top, right, bottom of hands that are known already; there is
+                no look at what shows only them.
 
         Returns:
             The hands, the most confident first.
+
+        Raises:
+            UserError: The net's heatmaps are not finite, or the weights file was changed before the
+                first search.
         """
         return find_hands(
             looker,

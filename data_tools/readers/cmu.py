@@ -91,7 +91,7 @@ def find_splits(root: Path) -> list[str]:
 
 
 def read_entries(root: Path, split: str) -> list[CmuEntry]:
-    """Return one entry for each label file of a split, sorted by name."""
+    """Return one entry for each label file of a split, sorted by name; UserError without any."""
     folder = root / split if (root / split).is_dir() else root
     entries = [CmuEntry(split, path) for path in sorted(folder.glob("*.json"))]
     if not entries:

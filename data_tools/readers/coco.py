@@ -241,7 +241,12 @@ def find_splits(root: Path) -> list[str]:
 
 
 def read_entries(root: Path, split: str) -> list[CocoEntry]:
-    """Return one entry for each hand of a JSON file: persons' hands, then the others, as listed."""
+    """Return one entry for each hand of a JSON file: persons' hands, then the others, as listed.
+
+    Raises:
+        UserError: The file is not of this form or has no labelled hand, or its images are not
+            where it says.
+    """
     path = _find_files(root)[split]
     content = _read_content(path)
     images = _group_by_id(content["images"])

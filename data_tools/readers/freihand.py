@@ -145,7 +145,11 @@ def find_splits(root: Path) -> list[str]:
 
 
 def read_entries(root: Path, split: str) -> list[FreihandEntry]:
-    """Return one entry for each image of a split, sorted by its number."""
+    """Return one entry for each image of a split, sorted by its number.
+
+    Raises:
+        UserError: The label files cannot be read or differ in length, or there is no image.
+    """
     cameras, hands = (read_json(root / f"{split}_{kind}.json") for kind in ("K", "xyz"))
     if (
         not isinstance(cameras, list)

@@ -189,7 +189,11 @@ def _read_sums(path: Path) -> dict[str, str]:
 
 
 def read_entries(root: str | os.PathLike, split: str) -> list[OneHand10KEntry]:
-    """Return one entry for each label line of a split, in the file's order, without blank lines."""
+    """Return one entry for each label line of a split, in the file's order, without blank lines.
+
+    Raises:
+        UserError: The label file is missing or empty.
+    """
     folder = Path(root) / split
     path = folder / LABELS
     if not path.is_file():

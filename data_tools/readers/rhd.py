@@ -102,7 +102,11 @@ def find_splits(root: Path) -> list[str]:
 
 
 def read_entries(root: Path, split: str) -> list[RhdEntry]:
-    """Return the hands of a split with MIN_VISIBLE visible keypoints, by the image's number."""
+    """Return the hands of a split with MIN_VISIBLE visible keypoints, by the image's number.
+
+    Raises:
+        UserError: The label file cannot be read, or has no such hand.
+    """
     path = root / split / f"anno_{split}.pickle"
     labels = read_pickle(path)
     if not isinstance(labels, dict) or not all(

@@ -204,7 +204,7 @@ def decode_mask(data: bytes, location: str) -> np.ndarray:
         HxW, the file's values.
 
     Raises:
-        SampleError: The bytes are no image.
+        SampleError: The bytes are no image, or its colours and its transparency disagree.
     """
     with _mask_errors_of(location):
         return decode_mask_values(data)
@@ -323,8 +323,8 @@ def frame_sample(
         The sample, or its crop.
 
     Raises:
-        SampleError: Image or mask cannot be decoded, their sizes disagree, or the box lies outside
-            the image.
+        SampleError: Image or mask cannot be decoded, their sizes disagree, the box lies outside the
+            image, or most of the image's keypoints lie outside the square.
     """
     try:
         image, mask = sample.image(), sample.mask()

@@ -31,6 +31,9 @@ def find_deploy_net(weights: Path, variant: str, without: str | None = None) -> 
     Returns:
         The prototxt of the full net or, where the weights lack layers of it, of the ablation that
         they fill. Where they fill none, the full net, so that loading says what they lack.
+
+    Raises:
+        UserError: The weights are missing or damaged, or the net's file is missing.
     """
     if without:
         ablation = ABLATION_OF_STAGE[without]

@@ -76,6 +76,7 @@ def read_binary(name: str, path: str | Path) -> Any:
 
     Raises:
         UserError: The file is damaged or of another type.
+        OSError: It cannot be read.
     """
     message = getattr(messages(), name)
     try:
@@ -95,6 +96,7 @@ def read_text(name: str, path: str | Path) -> Any:
 
     Raises:
         UserError: The file is no such prototxt.
+        OSError: It cannot be read.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")

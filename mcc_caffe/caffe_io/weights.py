@@ -47,6 +47,10 @@ def describe(path: str | Path) -> dict[str, Any]:
     Returns:
         "file", its path, and the metadata of packed weights or, of a run's snapshot, the
         "input_size" of the run.
+
+    Raises:
+        UserError: The metadata are damaged.
+        OSError: The file cannot be read.
     """
     if packed_weights.is_packed(path):
         return {"file": str(path), **packed_weights.read_metadata(path)}

@@ -330,7 +330,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         main: The command. It returns its exit status, None for success.
 
     Raises:
-        SystemExit: Always, with the exit status.
+        SystemExit: With the exit status. Any other exception is a fault of the program, and passes.
     """
     _set_up_logging()
     for stream in (sys.stdout, sys.stderr):

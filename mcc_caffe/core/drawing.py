@@ -36,7 +36,7 @@ class DrawablePose(Protocol):
 
     @property
     def heatmaps(self) -> np.ndarray | None:
-        """The maximum of the heatmaps over the pyramid."""
+        """The heatmaps of the look that decided, or the maximum over the levels of a pyramid."""
 
     @property
     def frame_to_image(self) -> np.ndarray:

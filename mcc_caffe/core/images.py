@@ -150,6 +150,7 @@ def read_header(content: bytes) -> ImageHeader:
 
     Raises:
         TooManyPixelsError: The image has more pixels than allowed.
+        UserError: As `max_megapixels` raises it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged tags
@@ -262,6 +263,7 @@ def decode_image(content: bytes, *, upright: bool = True) -> np.ndarray:
     Raises:
         ImageError: It cannot be decoded; a TooManyPixelsError where it has more pixels than
             allowed.
+        UserError: As `max_megapixels` raises it.
     """
     header = read_header(content)
     pixels = _decode_as_stored(content, header)
@@ -327,6 +329,7 @@ def decode_stored_pixels(content: bytes) -> np.ndarray:
 
     Raises:
         ImageError: It cannot be decoded.
+        UserError: As `max_megapixels` raises it.
     """
     return _decode_as_stored(content, read_header(content))
 

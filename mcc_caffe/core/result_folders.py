@@ -27,6 +27,7 @@ def empty_own_folder(folder: Path) -> None:
 
     Raises:
         UserError: The folder holds other files, or this process runs in it.
+        OSError: It cannot be made, or something in it cannot be removed.
     """
     mark = folder / _MARK
     actual_folder = Path(os.path.realpath(folder))  # where `folder` is a link, it stays

@@ -53,7 +53,8 @@ class Loader:
             rank_count: The number of training processes.
 
         Raises:
-            UserError: The source is missing, empty or damaged.
+            UserError: The source is missing, empty or damaged, or there is no shared memory.
+            LoaderError: This machine cannot hold the batches.
         """
         self.config, self.rank, self.rank_count = config, rank, rank_count
         self.iteration, self.wait = config.first_iteration, 0.0

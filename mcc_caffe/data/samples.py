@@ -4,7 +4,8 @@ A set is a folder of two LMDBs that share their keys, `images` and `annotations`
 Caffe `Datum`:
 
 - images: `encoded`; `data` holds the bytes of the image file as they were on disk (a PNG where the
-  sample is a part of a larger image); `label` is the sample's index in the set;
+  sample is a part of a larger image, or was turned upright); `label` is the sample's index in the
+  set;
 - annotations: `encoded`; `data` holds the hand mask as PNG of {0, 255} (best with one bit a pixel;
   empty where the set has no masks); `float_data` holds 21 x (x, y, v), where v is 1
   for a labelled and 0 for a missing keypoint; `label` as above;
@@ -265,7 +266,8 @@ _OPEN_DATABASES: weakref.WeakValueDictionary[tuple[int, int], lmdb.Environment] 
 class SampleSet:
     """Reads the samples of an LMDB set by their index: `len(samples)`, `samples[i]`.
 
-    A process that gets a pickled set opens its folder itself.
+    A sample whose record is missing or damaged raises SampleError. A process that gets a pickled
+    set opens its folder itself.
 
     Attributes:
         folder: The set's folder.
@@ -279,7 +281,8 @@ class SampleSet:
             folder: The folder that holds the two LMDBs.
 
         Raises:
-            UserError: The set is missing, empty or damaged.
+            UserError: The set is missing, empty or damaged, or this process has it open by other
+                means.
         """
         self.folder = Path(folder)
         self._images = self._open_database(IMAGES)

@@ -37,7 +37,7 @@ def open_source(source: str, seed: int = 0) -> SampleSource:
         seed: The seed by which a mixture draws its samples, 0 or more.
 
     Raises:
-        UserError: The source does not exist or is damaged.
+        UserError: The source does not exist, is damaged or cannot be opened, or its name is wrong.
     """
     if source.startswith(MIXED):
         return Mixture(mixture_shares(source), seed)

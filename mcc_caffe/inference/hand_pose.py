@@ -49,8 +49,8 @@ class HandPose:
             m x m input. Where looks gave the answer, it is that of the look that decided, which may
             turn and mirror.
         timings: Seconds. "network" is the time in the net, "total" that of the call to `predict`.
-        detected_box: (4,) of left, top, right, bottom in pixels, where a search found the hand;
-            None where nothing but the keypoints says where it is.
+        detected_box: (4,) of left, top, right, bottom in pixels, where a search's box head found
+            the hand; None where nothing but the keypoints says where it is.
         looks: 1, 2 or 4, how many looks gave the answer; None where anything else did.
         shows_hand: Whether score and bones say that the image shows a hand, and in a pyramid the
             masks of its levels, too. True after a search, in a box of the user's, while a hand is
@@ -138,10 +138,10 @@ class HandPose:
 
     @property
     def box(self) -> Box | None:
-        """Where a search found the hand, or else the bounding box of the confident keypoints.
+        """Where a search's box head found the hand, else the box of the confident keypoints.
 
-        Of fewer than 6 confident keypoints it is the box of all. The box of a search's box head may
-        leave out fingertips and the wrist of a large hand.
+        Of fewer than 6 confident keypoints it is the box of all. That of the box head may leave out
+        fingertips and the wrist of a large hand. None without pose stages.
         """
         if self.keypoints is None:
             return None

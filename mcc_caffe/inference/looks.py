@@ -108,8 +108,8 @@ class LookAnswer(NamedTuple):
         heatmaps: (22, S, S) float32.
         image_to_input: (2, 3) float64, the affine map of image pixels to pixels of the input. It
             mirrors where the look does.
-        box: (4,) of left, top, right, bottom in pixels of the image, where a search found the hand;
-            None where nothing but the keypoints says where it is.
+        box: (4,) of left, top, right, bottom in pixels of the image, where a search's box head
+            found the hand; None where nothing but the keypoints says where it is.
     """
 
     keypoints: np.ndarray
@@ -209,6 +209,9 @@ def look_several_times(looker: Looker, count: int) -> LookAnswer:
     Args:
         looker: The Looker of the image.
         count: 1, 2 or 4.
+
+    Raises:
+        UserError: The net's heatmaps are not finite.
     """
     look_first = look_in_all_directions if count == 4 else Looker.look
     (first,) = look_first(looker, [Look(np.array([0, 0, *looker.image_size], float))])
@@ -241,6 +244,9 @@ def look_in_all_directions(looker: Looker, looks: Sequence[Look]) -> list[LookAn
 
     Returns:
         The most confident answer to each look, or to the same turned by 90, 180 or 270 degrees.
+
+    Raises:
+        UserError: The net's heatmaps are not finite.
     """
     answers = looker.look(looks)
     unsure = [index for index, answer in enumerate(answers) if answer.score < _SURE_SCORE]

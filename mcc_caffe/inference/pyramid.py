@@ -140,6 +140,9 @@ class Pyramid:
 
         Returns:
             (21, 3) float64 of x, y in image pixels and confidence.
+
+        Raises:
+            UserError: The heatmaps are not finite.
         """
         keypoints, levels = decode_levels(level_heatmaps, self.contents())
         for keypoint, level in zip(keypoints, levels):

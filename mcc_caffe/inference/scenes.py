@@ -58,13 +58,18 @@ def find_hands(
         looker: The Looker of the image.
         network: Runs the net on a batch (N, 3, h, w).
         boxes_network: Runs a net that has a box head; None without one.
-        score_threshold: The least sum of an answer's score and the box head's votes for it
-            (`vote_bonus`) with which it is a hand; without a box head, the least score.
+        score_threshold: The least sum of an answer's score (`score_of_box`) and the box head's
+            votes for it (`vote_bonus`) with which it is a hand; without a box head, the least
+            score.
         max_hands: The most hands to return; None for no limit.
-        known: Boxes (4,) of hands that are known already; there is no look at what shows only them.
+        known: Boxes (4,) of left, top, right, bottom of hands that are known already; there is no
+            look at what shows only them.
 
     Returns:
         The hands, the most confident first.
+
+    Raises:
+        UserError: The net's heatmaps are not finite.
     """
     if boxes_network is None:
         regions = _without_known(propose_regions(looker.octaves(), network), known)
@@ -109,7 +114,7 @@ def look_twice_at_boxes(looker: Looker, proposals: Sequence[Proposal]) -> list[L
 
     Returns:
         What the two looks agree on for each proposal, if possible of those with plausible bones,
-        with the proposed box.
+        with the proposed box; a guess has none.
     """
     pairs = _look_again(looker, _look_at_squares(looker, proposals))
     answers = []
@@ -145,6 +150,9 @@ def look_at_boxes(looker: Looker, boxes_xywh: np.ndarray) -> list[LookAnswer]:
 
     Returns:
         What the looks at each box agree on, in the order of the boxes.
+
+    Raises:
+        UserError: The net's heatmaps are not finite.
     """
     boxes = [np.array([x, y, x + w - 1, y + h - 1]) for x, y, w, h in boxes_xywh]
     squares = [Look(square_window(box, SECOND_LOOK_FACTOR)) for box in boxes]

@@ -85,6 +85,6 @@ def open_engine(
 
     Raises:
         UserError: A file is missing, the files do not fit each other, no engine has this name, or
-            it does not compute in this precision.
+            it is not installed, or does not compute on this GPU or in this precision.
     """
     return ENGINES[choose_engine(engine, gpu)](prototxt, weights, gpu, precision)
