@@ -116,7 +116,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "training_options",
         nargs="*",
         metavar="-- OPTION",
-        help="options of mcc_caffe.train for all trainings",
+        help="options of mcc_caffe.train for all trainings, but those that the ablation decides "
+        "itself, such as --seed",
     )
     options = parser.parse_args(argv)
     if len(set(options.seeds)) < max(2, len(options.seeds)):

@@ -98,7 +98,7 @@ def save(solver: Any, solver_type: str, folder: str | Path) -> Path:
         The path of the weights.
 
     Raises:
-        UserError: There is no room.
+        UserError: There is no room, or it cannot be written.
     """
     folder = Path(folder)
     # It may have been removed meanwhile: Caffe would abort the process.

@@ -19,7 +19,7 @@ class HandRecord(NamedTuple):
 
     Attributes:
         keypoints: (21, 3) of x, y in pixels of the upright image, and confidence.
-        present: (21,) bool, whether the confidence is above the threshold.
+        present: (21,) bool, as HandPose.present.
         score: The mean confidence of the 21 keypoints.
         box: x, y, width, height in pixels, where the search's box head found the hand, or else
             around the keypoints.
