@@ -169,7 +169,8 @@ def make_metadata(
     if not net_match:
         raise UserError(
             f"{path} holds the net {net!r}: only those of prototxt/ are packed, whose names begin "
-            "with MCC_: `python -m mcc_caffe.export --caffemodel OUT` gives fitting weights one"
+            "with MCC_; `python -m mcc_caffe.export --caffemodel OUT` writes fitting weights under "
+            "such a name"
         )
     net_name, variant = net_match.groups()
     names = (path.stem, pathlib.Path(os.path.realpath(path)).stem)  # a link may have any name
