@@ -336,15 +336,15 @@ def test_protobuf_in_python_is_called_slow(implementation, ending, monkeypatch):
     assert row.state == f"{google.protobuf.__version__}, {ending}"
 
 
-def test_memory_counts_in_gibibytes(monkeypatch):
+def test_memory_counts_in_gibibytes_and_the_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: {0, 5, 6})
     for meminfo, words in (
         ("MemTotal: 8388608 kB\nMemFree: 1 kB\nMemAvailable: 2097152 kB\n", "8.0, 2.0"),
         ("MemTotal: 8388608 kB\nMemFree: 1 kB\n", "8.0, nan"),  # Linux before 3.14
     ):
         monkeypatch.setattr(doctor.Path, "read_text", lambda path, text=meminfo: text)
         total, free = words.split(", ")
-        ending = f" cores, {total} GiB of memory, {free} GiB free"
-        assert doctor._machine() == f"{len(os.sched_getaffinity(0))}{ending}"
+        assert doctor._machine() == f"3 cores, {total} GiB of memory, {free} GiB free"
 
 
 def test_a_caffe_whose_import_hangs_is_a_row(monkeypatch):
