@@ -242,6 +242,8 @@ def test_infer_and_evaluate_say_which_ran(drawn_set, tmp_path):
 @needs_onednn
 def test_a_training_goes_on_in_the_other_precision(drawn_set, tmp_path):
     fast = ("--batch-size", 2, "--interval", 1, "--workers", 1)
+    # At a new net's rate Adam's first steps would turn rounding into percents of the loss.
+    fast += ("--solver", ROOT / "solver/mini/solver_fine_tuning.prototxt")
     start = ("--weights", shipped_weights("mini"))
     losses = {}
     for name in (FLOAT32, BFLOAT16):
@@ -254,7 +256,7 @@ def test_a_training_goes_on_in_the_other_precision(drawn_set, tmp_path):
         assert (", CPU, in bfloat16" in done.stderr) == (name == BFLOAT16)
         losses[name] = [line["loss"] for line in log(folder)]
     assert losses[FLOAT32] != losses[BFLOAT16]
-    assert losses[BFLOAT16] == pytest.approx(losses[FLOAT32], rel=0.03)
+    assert losses[BFLOAT16] == pytest.approx(losses[FLOAT32], rel=0.01)
     ends = {}
     done = run(
         "mcc_caffe.train",
@@ -271,4 +273,4 @@ def test_a_training_goes_on_in_the_other_precision(drawn_set, tmp_path):
         )
         assert done.returncode == 0 and "resumed at iteration 4" in done.stderr, done.stderr
         ends[name] = [line["loss"] for line in log(folder)]
-    assert ends[BFLOAT16] == pytest.approx(ends[FLOAT32], rel=0.02)
+    assert ends[BFLOAT16] == pytest.approx(ends[FLOAT32], rel=0.01)
